@@ -1,0 +1,56 @@
+"""The exceptions of `pose_analyzer`, one tree.
+
+::
+
+    PoseAnalyzerError
+    ├── VideoError            a file, camera or stream cannot be read
+    │   └── VideoWriteError   an output file cannot be written
+    ├── DetectorError         a pose detector cannot be made or run
+    │   ├── WeightsMissingError    its weights are not here and cannot be fetched
+    │   └── DependencyMissingError its library is not installed
+    ├── ExerciseError         an exercise file is not valid
+    │   └── UnknownExerciseError   no exercise of that name
+    └── ReferencesError       reference motions are missing or too few
+
+A wrong *argument* raises `ValueError` or `TypeError`; these say that the *world* is not as needed.
+The text of each is one sentence for a person, with what to do next. The command line prints it
+and exits with code 2.
+"""
+
+from __future__ import annotations
+
+
+class PoseAnalyzerError(Exception):
+    """Base of everything that this package raises about the outside world."""
+
+
+class VideoError(PoseAnalyzerError):
+    """A video cannot be opened, or holds no frame."""
+
+
+class VideoWriteError(VideoError):
+    """An output file cannot be written."""
+
+
+class DetectorError(PoseAnalyzerError):
+    """A pose detector cannot be made or run."""
+
+
+class WeightsMissingError(DetectorError):
+    """The weights of a detector are not here and could not be fetched."""
+
+
+class DependencyMissingError(DetectorError):
+    """An optional library is not installed; the message names the extra that brings it."""
+
+
+class ExerciseError(PoseAnalyzerError):
+    """An exercise file is not valid; the message names file, key and allowed values."""
+
+
+class UnknownExerciseError(ExerciseError):
+    """No exercise has that name; the message lists those that exist."""
+
+
+class ReferencesError(PoseAnalyzerError):
+    """Reference motions are missing, unreadable or too few."""
