@@ -1,0 +1,1 @@
+"""What an analysis leaves behind: annotated video, HTML report, tables, OpenSim motion."""
