@@ -12,7 +12,7 @@ import pytest
 
 from pose_analyzer.errors import DependencyMissingError, VideoWriteError
 from pose_analyzer.exercises import load_exercise
-from pose_analyzer.report.video_writer import AnnotatedVideoWriter, VideoWriter
+from pose_analyzer.report.video_writer import AnnotatedVideo, VideoWriter
 from pose_analyzer.skeleton import N_JOINTS, N_KEYPOINTS
 from pose_analyzer.types import (
     ClipSummary,
@@ -189,7 +189,7 @@ def test_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_annotated_video_shows_the_panel_and_leaves_the_picture_alone(tmp_path: Path) -> None:
     frame = Frame(np.full((480, 640, 3), 200, np.uint8), 0.0, 0)
-    sink = AnnotatedVideoWriter(tmp_path / "a.mp4", (640, 480), 30.0, load_exercise("squat"))
+    sink = AnnotatedVideo(tmp_path / "a.mp4", load_exercise("squat"), 640, 480, 30.0)
     sink.write(frame, nobody(frame))
     sink.close(summary())
     assert (frame.image == 200).all()
@@ -199,7 +199,7 @@ def test_annotated_video_shows_the_panel_and_leaves_the_picture_alone(tmp_path: 
 
 
 def test_annotated_video_refuses_another_size(tmp_path: Path) -> None:
-    sink = AnnotatedVideoWriter(tmp_path / "a.mp4", (640, 480), 30.0, load_exercise("squat"))
+    sink = AnnotatedVideo(tmp_path / "a.mp4", load_exercise("squat"), 640, 480, 30.0)
     small = Frame(picture(), 0.0, 0)
     with pytest.raises(ValueError, match="shape"):
         sink.write(small, nobody(small))

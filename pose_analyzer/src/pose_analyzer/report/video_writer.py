@@ -179,19 +179,19 @@ class VideoWriter:
             raise VideoWriteError(f"{self._path} cannot be written: {reason}") from exc
 
 
-class AnnotatedVideoWriter:
+class AnnotatedVideo:
     """Draws every analysis onto its picture and writes the video; the pictures stay untouched.
 
     Parameters
     ----------
     path : str or Path
         The MP4 file.
-    size : tuple of int
-        Width and height of the pictures.
+    exercise : ExerciseSpec
+        What is shown, see `annotate.Annotator`.
+    width, height : int
+        Pixels of the pictures.
     fps : float
         Nominal rate.
-    spec : ExerciseSpec
-        What is shown, see `annotate.Annotator`.
     preset : str
         Speed setting of x264.
     """
@@ -199,18 +199,19 @@ class AnnotatedVideoWriter:
     def __init__(
         self,
         path: str | Path,
-        size: tuple[int, int],
+        exercise: ExerciseSpec,
+        width: int,
+        height: int,
         fps: float,
-        spec: ExerciseSpec,
         *,
         preset: str = PRESET,
     ) -> None:
-        self._writer = VideoWriter(path, *size, fps, preset=preset)
+        self._writer = VideoWriter(path, width, height, fps, preset=preset)
         # OpenCV is optional: without it the line above has said so.
         from pose_analyzer.report.annotate import Annotator
 
-        self._annotator = Annotator(spec)
-        self._canvas: ImageArray = np.empty((size[1], size[0], 3), np.uint8)
+        self._annotator = Annotator(exercise)
+        self._canvas: ImageArray = np.empty((height, width, 3), np.uint8)
 
     def write(self, frame: Frame, analysis: FrameAnalysis) -> None:
         """Append a frame with what was found in it."""
