@@ -1,0 +1,191 @@
+"""What every judge of a repetition starts from: its travel, its better seen side, its curves.
+
+Pure functions of a `RepMotion` and of plain curves; NaN frames are left out, never filled.
+
+References
+----------
+.. [1] S. Balasubramanian, A. Melendez-Calderon, A. Roby-Brami, E. Burdet, "On the analysis of
+   movement smoothness", Journal of NeuroEngineering and Rehabilitation 12:112, 2015 (SPARC; its
+   padding of 4, amplitude threshold of 0.05 and cut-off of 10 Hz are used here).
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from pose_analyzer.skeleton import JOINT_INDEX, KEYPOINT_INDEX
+from pose_analyzer.types import FloatArray, RepMotion
+
+Side: TypeAlias = str
+SIDES: Final = ("left", "right")
+
+SIGMA_LIMIT_DEG: Final = 20.0
+"""An angle less certain than this is not judged (chosen by us, see reports/form_scoring.md)."""
+SIGMA_HALF_DEG: Final = 15.0
+"""The uncertainty at which the confidence in an angle is one half (chosen by us, as above)."""
+
+_NEAR_SIDE_YAW_DEG: Final = 40.0
+_NEAR_SIDE_MARGIN: Final = 0.05
+_MOVING_FROM: Final = 0.03
+_SPARC_PADDING: Final = 4
+_SPARC_AMPLITUDE: Final = 0.05
+_SPARC_CUTOFF_HZ: Final = 10.0
+_MIN_SPEED_SAMPLES: Final = 8
+SIDE_ROWS: Final = {
+    side: [
+        KEYPOINT_INDEX[f"{side}_{part}"] for part in ("shoulder", "elbow", "hip", "knee", "ankle")
+    ]
+    for side in SIDES
+}
+"""The keypoints by which `sides_to_read` tells the better seen side."""
+
+
+def signal_fraction(motion: RepMotion) -> FloatArray:
+    """Return how far each frame is on the way from rest (0) to the far end (1), shape (T,).
+
+    Relative to the travel of this repetition; NaN where the signal is, and everywhere if the
+    signal does not travel at all.
+    """
+    low, high = np.fmin.reduce(motion.signal), np.fmax.reduce(motion.signal)
+    if not high > low:
+        return np.full(motion.signal.shape, np.nan)
+    return np.asarray((motion.signal - low) / (high - low), dtype=np.float64)
+
+
+def sides_to_read(motion: RepMotion) -> tuple[Side, ...]:
+    """Return the side that faces the camera, or both where no side is seen better.
+
+    From near the front both sides are read; further round the side whose keypoints have more
+    confidence, because the far one is hidden by the body and only guessed by a detector.
+    """
+    if not motion.yaw_deg > _NEAR_SIDE_YAW_DEG:
+        return SIDES
+    left, right = (float(motion.confidence[:, SIDE_ROWS[side]].mean()) for side in SIDES)
+    if abs(left - right) < _NEAR_SIDE_MARGIN:
+        return SIDES
+    return ("left",) if left > right else ("right",)
+
+
+def joint_curve(motion: RepMotion, joint: str) -> tuple[FloatArray, float]:
+    """Return one joint's angle over the repetition and its typical uncertainty.
+
+    Parameters
+    ----------
+    motion : RepMotion
+        The repetition.
+    joint : str
+        A name without side (``"knee"``, then the sides of `sides_to_read` are averaged) or a
+        sideless angle (``"trunk_lean"``).
+
+    Returns
+    -------
+    array, shape (T,)
+        Degrees; NaN where not measured.
+    float
+        Mean standard deviation in degrees; NaN if never measured.
+    """
+    columns = joint_columns(joint, () if joint in JOINT_INDEX else sides_to_read(motion))
+    sigma_deg = motion.sigma_deg[:, columns]
+    seen = sigma_deg[~np.isnan(sigma_deg)]
+    typical = float(seen.mean()) if seen.size else float("nan")
+    if len(columns) == 1:
+        return motion.deg[:, columns[0]], typical
+    return mean_of_seen(motion.deg[:, columns]), typical
+
+
+def joint_columns(joint: str, sides: tuple[Side, ...] = SIDES) -> list[int]:
+    """Return the columns of a sideless joint name among `skeleton.JOINT_NAMES`."""
+    if joint in JOINT_INDEX:
+        return [JOINT_INDEX[joint]]
+    return [JOINT_INDEX[f"{side}_{joint}"] for side in sides]
+
+
+def angle_confidence(sigma_deg: float) -> float:
+    """Return the confidence in an angle of this uncertainty: 1 if exact, 0 past the limit."""
+    if not sigma_deg <= SIGMA_LIMIT_DEG:
+        return 0.0
+    return 1.0 / (1.0 + (sigma_deg / SIGMA_HALF_DEG) ** 2)
+
+
+def mean_of_seen(columns: FloatArray) -> FloatArray:
+    """Return the mean of the values that are not NaN in each row, (T, N) -> (T,)."""
+    seen = ~np.isnan(columns)
+    count = seen.sum(axis=1)
+    total = np.where(seen, columns, 0.0).sum(axis=1)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+
+
+def median_seen(values: FloatArray) -> float:
+    """Return the median of the values that are not NaN; NaN if there is none."""
+    seen = values[~np.isnan(values)]
+    return float(np.median(seen)) if seen.size else float("nan")
+
+
+def extreme(curve: FloatArray, *, largest: bool) -> float:
+    """Return the smallest or largest value of the curve, each averaged with its neighbours.
+
+    One noisy frame moves a mean of three by a third. NaN where fewer than three frames in a
+    row were seen.
+    """
+    if curve.size < 3:
+        return float("nan")
+    smooth = (curve[:-2] + curve[1:-1] + curve[2:]) / 3.0
+    # fmin and fmax leave out the frames that were not seen.
+    return float(np.fmax.reduce(smooth) if largest else np.fmin.reduce(smooth))
+
+
+def phase_times(motion: RepMotion) -> tuple[float, float, float]:
+    """Return the seconds on the way to the far end, at it, and on the way back.
+
+    The way runs between 3 % and 97 % of the travel, so that standing at rest before or after
+    does not count. NaN for a part that the repetition does not show.
+    """
+    fraction = signal_fraction(motion)
+    seen = np.flatnonzero(~np.isnan(fraction))
+    if seen.size < 3:
+        return (float("nan"),) * 3
+    time_s, fraction = motion.time_s[seen], fraction[seen]
+    top = np.flatnonzero(fraction >= 1.0 - _MOVING_FROM)
+    reach, depart = int(top[0]), int(top[-1])
+    before = np.flatnonzero(fraction[: reach + 1] <= _MOVING_FROM)
+    after = np.flatnonzero(fraction[depart:] <= _MOVING_FROM)
+    away = time_s[reach] - time_s[before[-1]] if before.size else np.nan
+    back = time_s[depart + after[0]] - time_s[depart] if after.size else np.nan
+    return float(away), float(time_s[depart] - time_s[reach]), float(back)
+
+
+def sparc(position: FloatArray, time_s: FloatArray) -> float:
+    """Return the spectral arc length of a movement's speed: its smoothness [1]_.
+
+    Parameters
+    ----------
+    position : array, shape (T,)
+        Along the movement, in any unit; NaN frames are bridged linearly.
+    time_s : array, shape (T,)
+        Increasing seconds, not necessarily evenly spaced.
+
+    Returns
+    -------
+    float
+        Negative, without unit: about -1.4 for one minimum-jerk stroke, lower the more the
+        movement stops and starts again. NaN for fewer than 8 frames seen, or no movement.
+    """
+    seen = ~np.isnan(position)
+    if seen.sum() < _MIN_SPEED_SAMPLES:
+        return float("nan")
+    step_s = float(np.median(np.diff(time_s)))
+    even_s = np.arange(time_s[seen][0], time_s[seen][-1] + 0.5 * step_s, step_s)
+    speed = np.abs(np.diff(np.interp(even_s, time_s[seen], position[seen]))) / step_s
+    size = 2 ** (int(np.ceil(np.log2(speed.size))) + _SPARC_PADDING)
+    magnitude = np.abs(np.fft.rfft(speed, size))
+    if not magnitude[0] > 0.0:
+        return float("nan")
+    hertz = np.fft.rfftfreq(size, step_s)
+    magnitude = magnitude[hertz <= _SPARC_CUTOFF_HZ] / magnitude[0]
+    last = int(np.flatnonzero(magnitude >= _SPARC_AMPLITUDE)[-1])
+    if last == 0:
+        return float("nan")
+    rise = np.diff(magnitude[: last + 1])
+    return -float(np.sqrt((1.0 / last) ** 2 + np.square(rise)).sum())
