@@ -1,0 +1,1 @@
+"""From pictures to keypoints: letterboxing, decoding, weights, and the libraries that run them."""

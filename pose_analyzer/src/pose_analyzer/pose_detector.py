@@ -1,0 +1,226 @@
+"""Pose detectors: pictures in, people with keypoints out.
+
+`MediaPipePoseDetector` needs no download and gives feet and metric landmarks;
+`YOLOPosev11Detector` finds several people and is fast on a GPU. `make_detector` chooses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from pose_analyzer.errors import WeightsMissingError
+from pose_analyzer.inference.backends.blazepose_graph import MODEL_NAMES, BlazePose, GraphConfig
+from pose_analyzer.inference.backends.onnx_runtime import (
+    OnnxPose,
+    has_gpu_provider,
+    has_onnxruntime,
+    open_session,
+)
+from pose_analyzer.inference.backends.ultralytics_model import UltralyticsPose, download_weights
+from pose_analyzer.inference.detector import (
+    DetectorStats,
+    PoseBackend,
+    PoseDetector,
+    TimedDetector,
+)
+from pose_analyzer.inference.weights import download_target, find_weights
+
+__all__ = [
+    "DETECTOR_NAMES",
+    "DetectorName",
+    "DetectorStats",
+    "MediaPipePoseDetector",
+    "PoseDetector",
+    "YOLOPosev11Detector",
+    "make_detector",
+]
+
+DetectorName = Literal["auto", "mediapipe", "yolo"]
+DETECTOR_NAMES: Final[tuple[str, ...]] = get_args(DetectorName)
+"""What `make_detector` takes."""
+
+
+class MediaPipePoseDetector(TimedDetector):
+    """BlazePose by MediaPipe, on the CPU: 21 keypoints with feet, and metric landmarks.
+
+    With ``tracking`` the detector carries the last pose into the next frame, so one detector
+    serves one stream; call `reset` between clips. A confidence is MediaPipe's visibility (times
+    presence, with several people or a task file). Its landmarks are not smoothed.
+
+    Parameters
+    ----------
+    model_complexity : int
+        0 lite, 1 full, 2 heavy. Only the full weights come with MediaPipe's package.
+    task_file : str or Path, optional
+        A ``.task`` pose landmarker to use instead of the packaged weights.
+    max_people : int
+        Most people to find. More than one takes MediaPipe's Tasks interface.
+    tracking : bool
+        Whether to look for a person near the last frame's, which is faster and steadier. Without
+        it every frame stands alone and any streams may be mixed.
+    min_confidence : float
+        In [0, 1]: to detect a person, and to keep on tracking one.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    DependencyMissingError
+        If MediaPipe is not installed.
+    WeightsMissingError
+        If the weights are not there; says where to put them.
+
+    References
+    ----------
+    .. [1] V. Bazarevsky et al., "BlazePose: On-device Real-time Body Pose tracking",
+       arXiv:2006.10204.
+    """
+
+    def __init__(
+        self,
+        model_complexity: int = 1,
+        task_file: str | Path | None = None,
+        *,
+        max_people: int = 1,
+        tracking: bool = True,
+        min_confidence: float = 0.5,
+    ) -> None:
+        if model_complexity not in range(len(MODEL_NAMES)):
+            raise ValueError(f"model_complexity must be 0, 1 or 2, got {model_complexity}")
+        if max_people < 1:
+            raise ValueError(f"max_people must be at least 1, got {max_people}")
+        _require_share("min_confidence", min_confidence)
+        path = None if task_file is None else Path(task_file).expanduser()
+        name = MODEL_NAMES[model_complexity] if path is None else path.name
+        config = GraphConfig(model_complexity, path, max_people, tracking, min_confidence)
+        super().__init__(f"mediapipe-{name}", BlazePose(config))
+
+
+class YOLOPosev11Detector(TimedDetector):
+    """A YOLO pose network: the 17 COCO keypoints of several people.
+
+    An ``.onnx`` file runs in ONNX Runtime with our own pre- and postprocessing; ``.pt`` weights,
+    OpenVINO folders and TensorRT engines run in Ultralytics. Frames are independent of each
+    other, so one detector serves any number of streams. The foot keypoints are NaN.
+
+    Parameters
+    ----------
+    weights : str or Path, optional
+        A path, or a bare file name to look for in the current folder, ``$POSE_WEIGHTS_DIR`` and
+        ``~/.cache/pose_analyzer/weights``. ``yolo11n-pose.pt`` or ``.onnx`` unless given.
+    device : str, optional
+        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. The first GPU, if there is one, unless given.
+    confidence : float
+        In [0, 1]. People at or below it are left out.
+    image_size : int
+        Longer side of the network's input in pixels, a multiple of 32. A network with a fixed
+        input keeps its own.
+    threads : int, optional
+        Of one inference on the CPU; all cores unless given.
+    download : bool
+        Whether to fetch missing weights from their official release. No checksum is published, so
+        it is not done unasked.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    DependencyMissingError
+        If the library that runs such weights is not installed.
+    WeightsMissingError
+        If the weights are not there; says where to get them and where to put them.
+    DetectorError
+        If the weights are not a pose network of the COCO keypoints.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        device: str | None = None,
+        confidence: float = 0.25,
+        image_size: int = 640,
+        *,
+        threads: int | None = None,
+        download: bool = False,
+    ) -> None:
+        _require_share("confidence", confidence)
+        if image_size < 32 or image_size % 32 != 0:
+            raise ValueError(f"image_size must be a positive multiple of 32, got {image_size}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        path = _yolo_weights(weights, download=download)
+        super().__init__(path.name, _yolo_backend(path, device, confidence, image_size, threads))
+
+
+def _require_share(name: str, value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+
+
+def _yolo_weights(weights: str | Path | None, *, download: bool) -> Path:
+    """Return the path of the weights, fetching them first if asked to and needed."""
+    try:
+        return find_weights(weights)
+    except WeightsMissingError:
+        if not download:
+            raise
+    return download_weights(download_target(weights))
+
+
+def _yolo_backend(
+    path: Path, device: str | None, confidence: float, image_size: int, threads: int | None
+) -> PoseBackend:
+    """Return what runs weights of this kind."""
+    if path.suffix == ".onnx" and has_onnxruntime():
+        return OnnxPose(open_session(path, device, threads), confidence, image_size)
+    return UltralyticsPose(path, confidence, image_size, device, threads)
+
+
+def make_detector(
+    name: str = "auto", weights: str | None = None, device: str | None = None
+) -> PoseDetector:
+    """Return a detector by name.
+
+    Parameters
+    ----------
+    name : str
+        One of `DETECTOR_NAMES`. ``"auto"`` takes the kind that the weights are for; without
+        weights, YOLO if there is a GPU and YOLO weights are found, else MediaPipe.
+    weights : str, optional
+        ``.task`` for MediaPipe; ``.pt``, ``.onnx``, ``.engine`` or an OpenVINO folder for YOLO.
+    device : str, optional
+        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; MediaPipe is on the CPU always.
+
+    Raises
+    ------
+    ValueError
+        If the name is none of these, or the weights are for another detector.
+    DetectorError
+        As from the detectors: library or weights missing.
+    """
+    if name not in DETECTOR_NAMES:
+        raise ValueError(
+            f"unknown detector {name!r}; it must be one of {', '.join(DETECTOR_NAMES)}"
+        )
+    is_task = weights is not None and weights.endswith(".task")
+    if weights is not None and name != "auto" and is_task != (name == "mediapipe"):
+        wanted = "a .task file" if name == "mediapipe" else "a .pt, .onnx, .engine or OpenVINO file"
+        raise ValueError(f"detector {name} needs {wanted} as weights, got {weights}")
+    if name == "auto":
+        name = "mediapipe" if is_task or (weights is None and not _gpu_is_ready(device)) else "yolo"
+    if name == "mediapipe":
+        return MediaPipePoseDetector(task_file=weights)
+    return YOLOPosev11Detector(weights, device)
+
+
+def _gpu_is_ready(device: str | None) -> bool:
+    """Return whether YOLO's default weights are here, and a GPU that can run them."""
+    if device == "cpu":
+        return False
+    try:
+        weights = find_weights()
+        import torch
+    except (WeightsMissingError, ImportError):
+        return False
+    return bool(torch.cuda.is_available()) and (weights.suffix != ".onnx" or has_gpu_provider())
