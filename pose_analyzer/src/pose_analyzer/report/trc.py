@@ -93,6 +93,17 @@ class TrcFile:
 
     def close(self, summary: ClipSummary) -> None:  # noqa: ARG002 - a sink is told the summary
         """Write header and rows."""
+        with contextlib.closing(self._raw):
+            self._write_all()
+        self._file.publish()
+
+    def abort(self) -> None:
+        """Give up: leave nothing behind."""
+        with contextlib.suppress(OSError):
+            self._raw.close()
+        self._file.discard()
+
+    def _write_all(self) -> None:
         self._file.write(self._header())
         stature_px, ground_px, middle_px = self._medians()
         metres = self._stature_m / stature_px
@@ -102,14 +113,6 @@ class TrcFile:
             for row in np.frombuffer(chunk).reshape(-1, _ROW):
                 points = (row[2:].reshape(-1, 2) - offset) * [metres, -metres]
                 self._file.write(f"{row[0]:.0f}\t{row[1]:.5f}\t{_cells(points)}\n")
-        self._raw.close()
-        self._file.publish()
-
-    def abort(self) -> None:
-        """Give up: leave nothing behind."""
-        with contextlib.suppress(OSError):
-            self._raw.close()
-        self._file.discard()
 
     def _medians(self) -> FloatArray:
         """Return stature, ground and middle of the hips in pixels; NaN if never measured."""
