@@ -22,7 +22,7 @@ Color = tuple[int, int, int]
 _FONT: Final = cv2.FONT_HERSHEY_DUPLEX
 _PLAIN_SIGNS: Final = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-"})
 _DEGREE: Final = "°"
-_CACHED_TEXTS: Final = 1024
+_CACHED_TEXTS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
