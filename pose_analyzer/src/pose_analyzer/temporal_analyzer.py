@@ -31,6 +31,9 @@ class TemporalConfig:
         went.
     max_gap_s : float
         After a longer time unseen the signal starts anew.
+    max_rate : float
+        Statures a second that no body moves at (a throwing hand reaches about 6): a faster step
+        is a cut in the picture or a swapped person, and is not compared.
     phase_rate : float
         Statures a second below which the body counts as not moving.
     envelope_s : float
@@ -41,6 +44,7 @@ class TemporalConfig:
     stature_fall_s: float = 3.0
     drift_s: float = 2.0
     max_gap_s: float = 1.0
+    max_rate: float = 7.0
     phase_rate: float = 0.06
     envelope_s: float = 20.0
 
@@ -162,7 +166,9 @@ class TemporalAnalyzer:
             step = y_px - self._heights
             common = ~np.isnan(step)
             moved = _mean_of(step, self._moving, common) - _mean_of(step, self._resting, common)
-            self._signal += self._sign * moved / self.stature_px
+            moved *= self._sign / self.stature_px
+            if abs(moved) <= self._config.max_rate * dt_s:
+                self._signal += moved
             both_sides = moving.size == self._moving.size and resting.size == self._resting.size
             if both_sides:
                 pull = -math.expm1(-dt_s / self._config.drift_s)

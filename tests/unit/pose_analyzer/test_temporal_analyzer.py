@@ -155,6 +155,11 @@ def test_another_person_is_not_compared_with_the_one_before() -> None:
     assert np.isnan(after.deg_s).all()
 
 
+def test_a_cut_in_the_picture_is_no_movement() -> None:
+    motions = run([body(0.0)] * 10 + [body(300.0)] * 3)
+    assert np.abs(np.diff(signals(motions))).max() < 0.01
+
+
 def test_a_frame_without_the_athlete_is_unknown() -> None:
     motion = TemporalAnalyzer(SQUAT).unseen(0.0)
     assert math.isnan(motion.signal)
