@@ -169,7 +169,8 @@ def _uv(prefix: Path) -> str:
             requirement = Path(folder) / "uv.txt"
             requirement.write_text(pinned(LOCK.read_text(encoding="utf-8"), "uv"))
             arguments = ["install", "--quiet", "--require-hashes", "--no-deps", "-r", requirement]
-            _run([sys.executable, "-m", "pip", *map(str, arguments)], os.environ)
+            variables = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+            _run([sys.executable, "-m", "pip", *map(str, arguments)], variables)
     return str(uv)
 
 

@@ -97,7 +97,7 @@ def test_the_page_tells_what_was_found(
     words = Page(written(play_clip(3), tmp_path, squat)).words
     for said in (
         "Repetitions 2 1 partial",
-        "Mean score 71 /100 80% sure",
+        "Score 71 /100 mean, 80% sure",
         "Athlete seen 100 %",
         "Camera side about 84° from the front",
         "deepest knee angle 92 deg, goal 88",
@@ -187,7 +187,7 @@ def test_a_clip_without_anybody_or_any_frame_has_a_page(
     clip = play_clip(0, unseen_s=9.0)
     words = Page(written(clip, tmp_path, squat)).words
     assert "No repetition was found." in words
-    assert "Mean score –" in words
+    assert "Score –" in words
     empty = replace(clip.summary, n_frames=0, duration_s=0.0, n_frames_seen=0)
     report = HtmlReport(tmp_path / "empty.html", squat)
     report.close(empty)

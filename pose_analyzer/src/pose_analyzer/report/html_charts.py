@@ -27,7 +27,10 @@ from pose_analyzer.skeleton import JOINT_INDEX
 from pose_analyzer.types import Cue, FloatArray, RepAnalysis
 
 _DEFAULT_JOINTS: Final = ("knee", "hip", "elbow")
-_DEGREE_STEP: Final = 30.0
+_DEGREE_STEP: Final = 15.0
+_MOST_TICKS: Final = 5
+_LAST_LABEL: Final = 0.97
+"""No label of the time axis stands farther right; it would be cut off."""
 _SIGNAL_STEP: Final = 0.1
 _SHOWN_SIGMAS: Final = 25.0
 """Wider bands say no more than that the angle is unknown from this view (chosen by us)."""
@@ -77,8 +80,10 @@ def charts(
 {_time_axis(duration_s)}
 </div>
 <p class="note">Move over a chart to read it, click to play from there; drag or zoom for a closer
-look. Shaded stripes are repetitions. Bands are one standard deviation for the estimated camera
-view.{note}</p>
+look. Stripes are repetitions, the bars below the signal phases:
+<span class="key away">away</span> <span class="key turn">far end</span>
+<span class="key back">back</span>. Dashed is the goal at the far end. Bands are one standard
+deviation for the estimated camera view.{note}</p>
 <script type="application/json" id="curves">{_data(curves, duration_s)}</script>"""
 
 
@@ -127,7 +132,7 @@ def _angle_panel(
     sigma = np.where(curves.sigma_deg > _SHOWN_SIGMAS, _SHOWN_SIGMAS, curves.sigma_deg)
     extremes = [curves.deg[:, columns] + sigma[:, columns], curves.deg[:, columns]]
     extremes.append(curves.deg[:, columns] - sigma[:, columns])
-    scale = value_scale(duration_s, np.stack(extremes), _DEGREE_STEP)
+    scale = value_scale(duration_s, np.clip(np.stack(extremes), 0.0, 180.0), _DEGREE_STEP)
     shapes = [_goal_line(scale, goals[joint])] if joint in goals else []
     for line in lines:
         deg = curves.deg[:, line.column]
@@ -136,7 +141,8 @@ def _angle_panel(
     for line in lines:
         path = line_path(scale, curves.time_s, curves.deg[:, line.column])
         shapes.append(f'<path class="line {line.side}" d="{path}"/>')
-    ticks = [(f"{value:.0f}°", place) for value, place in scale.ticks(_DEGREE_STEP)]
+    step = _DEGREE_STEP * math.ceil((scale.high - scale.low) / (_DEGREE_STEP * _MOST_TICKS))
+    ticks = [(f"{value:.0f}°", place) for value, place in scale.ticks(step)]
     hidden = "" if joint in shown else " hidden"
     label = _spoken(joint, lines, curves.deg)
     return f"""
@@ -189,10 +195,10 @@ def _goal_line(scale: Scale, goal: JointGoal) -> str:
 
 def _rep_bands(reps: Sequence[RepAnalysis], duration_s: float) -> str:
     return "".join(
-        f'<rect class="rep{" partial" if one.rep.is_partial else ""}" '
+        f'<rect class="rep{" partial" if one.rep.is_partial else ""}{" odd" if place % 2 else ""}" '
         f'x="{one.rep.start_s / duration_s * X_UNITS:.0f}" y="0" '
         f'width="{one.rep.duration_s / duration_s * X_UNITS:.0f}" height="{Y_UNITS}"/>'
-        for one in reps
+        for place, one in enumerate(reps)
     )
 
 
@@ -231,7 +237,7 @@ def _time_axis(duration_s: float) -> str:
     step = time_step(duration_s)
     ticks = "".join(
         f'<span style="left:{100.0 * value / duration_s:.3f}%">{seconds(value)}</span>'
-        for value in np.arange(0.0, duration_s, step).tolist()
+        for value in np.arange(0.0, _LAST_LABEL * duration_s, step).tolist()
     )
     return f'<div class="lane axis" aria-hidden="true">{ticks}</div>'
 

@@ -91,14 +91,14 @@ def _card(title: str, value: str, note: str) -> str:
 
 def _score_card(score: float, confidence: float) -> str:
     share = 0.0 if math.isnan(score) else score
-    note = "nothing could be judged" if math.isnan(score) else f"{confidence:.0%} sure"
+    note = "nothing could be judged" if math.isnan(score) else f"mean, {confidence:.0%} sure"
     ring = (
         f'<svg class="ring {score_class(score)}" viewBox="0 0 36 36" aria-hidden="true">'
         '<circle cx="18" cy="18" r="15.9"/>'
         f'<circle class="arc" cx="18" cy="18" r="15.9" stroke-dasharray="{share:.1f} 100"/></svg>'
     )
     return (
-        f'<div class="card score">{ring}<div><h2>Mean score</h2>'
+        f'<div class="card score">{ring}<div><h2>Score</h2>'
         f'<p class="value">{number(score)}<small>/100</small></p><p class="note">{note}</p></div>'
         "</div>"
     )

@@ -122,7 +122,7 @@
     const steps = [.1, .2, .5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 3600];
     const step = steps.find((one) => width / one <= 10) ?? 3600;
     axis.replaceChildren();
-    for (let i = Math.ceil(from / step); i * step < to; i++) {
+    for (let i = Math.ceil(from / step); i * step < from + .97 * width; i++) {
       const label = document.createElement("span");
       label.style.left = percent(i * step);
       label.textContent = clock(i * step);
