@@ -118,6 +118,14 @@ def unit(vectors: FloatArray) -> FloatArray:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
 
 
+def cross(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Return cross products of shape (..., 3), with less overhead than numpy's own."""
+    ax, ay, az = first[..., 0], first[..., 1], first[..., 2]
+    bx, by, bz = second[..., 0], second[..., 1], second[..., 2]
+    parts = [ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx]
+    return np.stack(parts, axis=-1)
+
+
 def chord(first: float, second: float, included_deg: FloatArray) -> FloatArray:
     """Return the distance between the ends of two segments that meet at ``included_deg``."""
     cosine = np.cos(np.radians(included_deg))
@@ -216,6 +224,7 @@ class Figure:
         spine_bend_deg: FloatArray | float = 0.0,
         roll_deg: FloatArray | float = 0.0,
         hip_roll_deg: FloatArray | float = 0.0,
+        shrug: FloatArray | float = 0.0,
     ) -> None:
         """Set hips, spine and shoulders.
 
@@ -229,6 +238,8 @@ class Figure:
             Between the lower and the upper half of the spine; 0 is straight, positive rounded.
         roll_deg, hip_roll_deg : array, shape (T,), or float
             Tilt of the shoulders and of the hips, positive raises the left side.
+        shrug : array, shape (T,), or float
+            How far the shoulders are pulled up along the spine, as a share of stature.
         """
         shape = self.proportions
         self._lean = np.broadcast_to(np.asarray(lean_deg, dtype=np.float64), (self.n_frames,))
@@ -249,10 +260,12 @@ class Figure:
         self.put("mid_spine", mid_spine)
         self.put("mid_shoulder", mid_shoulder)
         hips, shoulders = leftward(hip_roll_deg), leftward(roll_deg)
+        raised = self.stature * np.broadcast_to(np.asarray(shrug), (self.n_frames,))
+        lift = raised[:, None] * vector(np.sin(upper), 0.0, np.cos(upper))
         for side, sign in SIDES:
             self.put(f"{side}_hip", mid_hip + 0.5 * sign * self.length(shape.hip_width) * hips)
             offset = 0.5 * sign * self.length(shape.shoulder_width) * shoulders
-            self.put(f"{side}_shoulder", mid_shoulder + offset)
+            self.put(f"{side}_shoulder", mid_shoulder + lift + offset)
 
     def head(self, pitch_deg: FloatArray | float, rounded_deg: FloatArray | float = 0.0) -> None:
         """Set the face; ``pitch_deg`` 0 looks level, 90 looks at the floor."""
@@ -261,7 +274,7 @@ class Figure:
         up = vector(np.sin(pitch), 0.0, np.cos(pitch))
         left = unit(self.get("left_shoulder") - self.get("right_shoulder"))
         left = unit(left - np.sum(left * up, axis=-1, keepdims=True) * up)
-        front = np.cross(left, up)
+        front = cross(left, up)
         neck = unit(up + vector(np.sin(lean), 0.0, np.cos(lean)))
         ears = self.get("mid_shoulder") + self.length(self.proportions.ear_height) * neck
         ears = ears + self.length(0.012) * front
@@ -328,4 +341,6 @@ class Figure:
 HEEL_SHARE: Final = 0.23
 """Share of the foot's length that lies behind the ankle (chosen by us)."""
 SOLE_DROP: Final = 0.030
-"""How far heel and toe points lie below the ankle, in statures: just above the floor."""
+"""How far heel and toe points lie below the ankle, in statures: inside the shoe."""
+SOLE_HEIGHT: Final = 0.012
+"""Height in statures that a shoe's sole adds under the foot (chosen by us)."""

@@ -17,6 +17,7 @@ from pose_analyzer.synthetic.body import (
     HEEL_SHARE,
     SIDES,
     SOLE_DROP,
+    SOLE_HEIGHT,
     Figure,
     chord,
     remaining,
@@ -76,6 +77,7 @@ class _Stance:
     half_width: FloatArray | float = 0.064
     toe_out_deg: float = 7.0
     tilts: bool = False
+    shrug: FloatArray | float = 0.0
 
 
 def _sagittal(angle_deg: FloatArray, sign: float, abduction_deg: FloatArray | float) -> FloatArray:
@@ -92,20 +94,20 @@ def _stand(figure: Figure, moment: Moment, stance: _Stance) -> None:
     flexion = np.radians(180.0 - stance.knee_deg)
     forward = moment.grown("forward_knee")
     shin = np.radians(stance.shin_lean_deg + 16.0 * forward)
-    half_hip = 0.5 * shape.hip_width * size
+    half_hip, ankle_z = 0.5 * shape.hip_width * size, _tiptoe_height(figure, 0.0)
     half_stance = np.asarray(stance.half_width) * size
     back = shank * np.sin(shin) - thigh * np.sin(flexion - shin)
     reach = chord(shank, thigh, stance.knee_deg)
     rise = remaining(reach, np.hypot(back, half_hip - half_stance))
     tilt = moment.severity["asymmetry"] * moment.travel**2 * stance.tilts
-    mid_hip = vector(back, -0.03 * size * tilt, shape.ankle_height * size + rise)
+    mid_hip = vector(back, -0.03 * size * tilt, ankle_z + rise)
     rounded = moment.grown("rounded_back")
     lean = stance.trunk_lean_deg - 8.0 * forward
-    figure.trunk(mid_hip, lean, 50.0 * rounded, 4.0 * tilt, 8.0 * tilt)
+    figure.trunk(mid_hip, lean, 50.0 * rounded, 4.0 * tilt, 8.0 * tilt, stance.shrug)
     figure.head(0.35 * stance.trunk_lean_deg + 20.0 * rounded, 50.0 * rounded)
     turned = np.radians(stance.toe_out_deg - 25.0 * moment.grown("knee_valgus"))
     for side, sign in SIDES:
-        ankle = vector(0.0, sign * half_stance, np.full(figure.n_frames, shape.ankle_height * size))
+        ankle = vector(0.0, sign * half_stance, np.full(figure.n_frames, ankle_z))
         figure.leg(side, ankle, vector(np.cos(turned), sign * np.sin(turned), 0.0))
         figure.foot(side, 0.0, stance.toe_out_deg)
 
@@ -116,10 +118,16 @@ def _one_sided(moment: Moment, side: str) -> FloatArray:
     return moment.travel * (1.0 - lag)
 
 
-def _upright(figure: Figure, moment: Moment) -> None:
+_SHRUG: Final = 0.022
+"""How far raised arms pull up the shoulders, in statures: the shoulder blades turn with the arms
+(chosen by us)."""
+
+
+def _upright(figure: Figure, moment: Moment, shrug: FloatArray | float = 0.0) -> None:
     """Stand still on both feet."""
     still = np.full(figure.n_frames, 1.0)
-    _stand(figure, moment, _Stance(174.0 * still, 2.0 * still, 1.0 * still))
+    stance = _Stance(174.0 * still, 2.0 * still, 1.0 * still, shrug=shrug)
+    _stand(figure, moment, stance)
 
 
 def squat(figure: Figure, moment: Moment) -> Command:
@@ -146,7 +154,7 @@ def deadlift(figure: Figure, moment: Moment) -> Command:
 
 def overhead_press(figure: Figure, moment: Moment) -> Command:
     """Set an overhead press from the shoulders to lockout; commands the elbows."""
-    _upright(figure, moment)
+    _upright(figure, moment, _SHRUG * (0.4 + 0.6 * moment.travel))
     upper, fore = (
         figure.length(figure.proportions.upper_arm),
         figure.length(figure.proportions.forearm),
@@ -154,7 +162,7 @@ def overhead_press(figure: Figure, moment: Moment) -> Command:
     for side, sign in SIDES:
         travel = _one_sided(moment, side)
         reach = chord(upper, fore, _press_elbow(travel))
-        rise = np.radians(24.0 + 62.0 * travel)
+        rise = np.radians(13.0 + 73.0 * travel)
         out = np.radians(14.0)
         front = vector(np.cos(out), sign * np.sin(out), 0.0)
         up = np.array([0.0, 0.0, 1.0])
@@ -166,8 +174,8 @@ def overhead_press(figure: Figure, moment: Moment) -> Command:
 
 
 def _press_elbow(travel: FloatArray) -> FloatArray:
-    # Full depth ends at 172: a depth up to 1.05 still stays short of a straight arm.
-    return np.minimum(58.0 + 114.0 * travel, 178.0)
+    # A depth of 1.05 still stays short of a straight arm, where an elbow has no direction.
+    return np.minimum(62.0 + 115.0 * travel, 179.0)
 
 
 def biceps_curl(figure: Figure, moment: Moment) -> Command:
@@ -177,7 +185,7 @@ def biceps_curl(figure: Figure, moment: Moment) -> Command:
         travel = _one_sided(moment, side)
         upper = 2.0 + 10.0 * travel
         flexion = 180.0 - _curl_elbow(travel)
-        figure.swing_arm(side, _sagittal(upper, sign, 5.0), _sagittal(upper + flexion, sign, 5.0))
+        figure.swing_arm(side, _sagittal(upper, sign, 3.0), _sagittal(upper + flexion, sign, 3.0))
     return Command(("left_elbow", "right_elbow"), _curl_elbow(moment.travel))
 
 
@@ -189,7 +197,10 @@ def jumping_jack(figure: Figure, moment: Moment) -> Command:
     """Set a jumping jack, without the flight; arms and legs open together."""
     still = np.full(figure.n_frames, 1.0)
     width = moment.between(0.06, 0.20)
-    _stand(figure, moment, _Stance(176.0 * still, 2.0 * still, 0.0 * still, width, 12.0))
+    stance = _Stance(
+        176.0 * still, 2.0 * still, 0.0 * still, width, 12.0, shrug=_SHRUG * moment.travel
+    )
+    _stand(figure, moment, stance)
     for side, sign in SIDES:
         out = np.radians(10.0 + 155.0 * _one_sided(moment, side))
         bent = out + np.radians(8.0)
@@ -208,19 +219,20 @@ def lunge(figure: Figure, moment: Moment) -> Command:
     shin = np.radians(moment.between(-22.0, 4.0) + 16.0 * forward)
     hip_x = shank * np.sin(shin) - thigh * np.sin(flexion - shin)
     half_hip, half_stance = 0.5 * shape.hip_width * size, 0.06 * size
+    ankle_z = _tiptoe_height(figure, 0.0)
     reach = chord(shank, thigh, knee)
     rise = remaining(reach, np.hypot(hip_x, half_hip - half_stance))
     tilt = moment.severity["asymmetry"] * moment.travel**2
     # The middle of the split lies over the origin.
     shift = 0.27 * size
-    mid_hip = vector(hip_x + shift, -0.02 * size * tilt, shape.ankle_height * size + rise)
+    mid_hip = vector(hip_x + shift, -0.02 * size * tilt, ankle_z + rise)
     rounded = moment.grown("rounded_back")
     lean = moment.between(2.0, 12.0)
     figure.trunk(mid_hip, lean, 50.0 * rounded, 4.0 * tilt, 8.0 * tilt)
     figure.head(0.3 * lean + 20.0 * rounded, 50.0 * rounded)
     rear_height = _tiptoe_height(figure, 50.0)
     for side, x, height, pitch in (
-        ("left", shift, shape.ankle_height * size, 0.0),
+        ("left", shift, ankle_z, 0.0),
         ("right", shift - 0.54 * size, rear_height, 50.0),
     ):
         sign = 1.0 if side == "left" else -1.0
@@ -229,14 +241,14 @@ def lunge(figure: Figure, moment: Moment) -> Command:
         figure.leg(side, ankle, vector(np.cos(turned), sign * np.sin(turned), 0.0))
         figure.foot(side, pitch, 3.0)
         upper = moment.between(8.0, 10.0)
-        figure.swing_arm(side, _sagittal(upper, sign, 9.0), _sagittal(upper + 14.0, sign, 9.0))
+        figure.swing_arm(side, _sagittal(upper, sign, 5.0), _sagittal(upper + 14.0, sign, 5.0))
     return Command(("left_knee",), knee)
 
 
 def _tiptoe_height(figure: Figure, pitch_deg: float) -> float:
     """Return the height of an ankle whose toe rests on the floor."""
     shape, pitch = figure.proportions, np.radians(pitch_deg)
-    toe = shape.ankle_height - SOLE_DROP
+    toe = SOLE_HEIGHT + shape.ankle_height - SOLE_DROP
     front = (1.0 - HEEL_SHARE) * shape.foot
     return float(figure.stature * (toe + front * np.sin(pitch) + SOLE_DROP * np.cos(pitch)))
 
@@ -274,7 +286,7 @@ def push_up(figure: Figure, moment: Moment) -> Command:
         figure.foot(side, np.full(figure.n_frames, 72.0))
         wide = sign * (0.5 * shape.shoulder_width * size + side_gap)
         wrist = vector(start_x + wrist_x, wide, wrist_z + 0.0 * rise)
-        figure.arm(side, wrist, vector(-1.0, sign * 0.3, np.zeros(figure.n_frames)))
+        figure.arm(side, wrist, vector(-1.0, sign * 0.12, np.zeros(figure.n_frames)))
         figure.hand(side, vector(1.0, 0.0, np.full(figure.n_frames, -0.14)))
     return Command(("left_elbow", "right_elbow"), elbow)
 
@@ -301,17 +313,18 @@ def walk(figure: Figure, moment: Moment) -> Command:
 
     The caller moves the figure forward at `WALK_SPEED_M_S`, which plants the feet.
     """
-    size, shape = figure.stature, figure.proportions
+    size = figure.stature
     step = STEP_SHARE * size
     cycle = moment.time_s * WALK_SPEED_M_S / (2.0 * step)
-    height = (shape.ankle_height + 0.448) * size
+    ankle_z = _tiptoe_height(figure, 0.0)
+    height = ankle_z + 0.448 * size
     figure.trunk(vector(0.0, 0.0, np.full(figure.n_frames, height)), np.full(figure.n_frames, 4.0))
     figure.head(2.0)
     for side, sign in SIDES:
         phase = (cycle + (0.0 if side == "left" else 0.5)) % 1.0
         swing = np.clip((phase - 0.6) / 0.4, 0.0, 1.0)
         x = np.where(phase < 0.6, 0.6 - 2.0 * phase, -0.6 + 1.2 * swing) * step
-        z = shape.ankle_height * size + 0.05 * size * np.sin(np.pi * swing) ** 2
+        z = ankle_z + 0.05 * size * np.sin(np.pi * swing) ** 2
         figure.leg(side, vector(x, sign * 0.05 * size, z), vector(1.0, 0.0, np.zeros_like(x)))
         figure.foot(side, 25.0 * np.sin(np.pi * swing) ** 2, 5.0)
         upper = -20.0 * sign * np.cos(2.0 * np.pi * (cycle - 0.05))

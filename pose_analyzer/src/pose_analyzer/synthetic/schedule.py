@@ -47,10 +47,10 @@ class Tempo:
         Standing still before the first and after the last repetition.
     """
 
-    away_s: float = 1.2
-    turn_s: float = 0.2
-    back_s: float = 1.0
-    rest_s: float = 0.5
+    away_s: float = 1.4
+    turn_s: float = 0.3
+    back_s: float = 1.2
+    rest_s: float = 0.6
     lead_s: float = 1.0
 
     def __post_init__(self) -> None:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from pose_analyzer.errors import VideoError
 from pose_analyzer.skeleton import (
     JOINT_NAMES,
-    KEYPOINT_NAMES,
     N_JOINTS,
     N_KEYPOINTS,
 )
-from pose_analyzer.synthetic.body import N_POINTS, POINT_INDEX, POINT_NAMES, Athlete
+from pose_analyzer.synthetic.body import N_POINTS, POINT_INDEX, Athlete
 from pose_analyzer.synthetic.camera import Camera
 from pose_analyzer.synthetic.faults import FAULT_NAMES
 from pose_analyzer.synthetic.motion import MotionSpec, perform
 from pose_analyzer.synthetic.schedule import PHASES, TrueRep
-from pose_analyzer.synthetic.spec_json import decode
 from pose_analyzer.synthetic.visibility import visible_keypoints
 from pose_analyzer.types import BoolArray, FloatArray, IntArray
 
@@ -204,12 +198,15 @@ def exact_angles(points_m: FloatArray) -> FloatArray:
     def at(name: str) -> FloatArray:
         return points_m[:, POINT_INDEX[name]]
 
+    def middle(part: str) -> FloatArray:
+        return 0.5 * (at(f"left_{part}") + at(f"right_{part}"))
+
     up = np.array([0.0, 0.0, 1.0])
     columns = []
     for joint in JOINT_NAMES:
         side, _, name = joint.partition("_")
         if joint == "trunk_lean":
-            columns.append(_angle_deg(at("mid_shoulder") - at("mid_hip"), up))
+            columns.append(_angle_deg(middle("shoulder") - middle("hip"), up))
         elif name == "shin_lean":
             columns.append(_angle_deg(at(f"{side}_knee") - at(f"{side}_ankle"), up))
         else:
@@ -223,100 +220,3 @@ def _angle_deg(first: FloatArray, second: FloatArray) -> FloatArray:
     # The arctangent keeps its precision near 0 and 180, where the arccosine loses it.
     across = np.linalg.norm(np.cross(first, second), axis=-1)
     return np.asarray(np.degrees(np.arctan2(across, np.sum(first * second, axis=-1))))
-
-
-_ARRAYS: Final = (
-    "time_s",
-    "points_m",
-    "keypoints",
-    "visible",
-    "deg",
-    "phase",
-    "attempt",
-    "severity",
-    "travel",
-    "commanded_deg",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Header:
-    """What stands in the readable half of a truth file."""
-
-    athlete: Athlete
-    motion: MotionSpec
-    camera: Camera
-    reps: tuple[TrueRep, ...]
-    rep_count: int
-    commanded_joints: tuple[str, ...]
-    point_names: tuple[str, ...]
-    keypoint_names: tuple[str, ...]
-    joint_names: tuple[str, ...]
-    fault_names: tuple[str, ...]
-    phases: tuple[str, ...]
-
-
-def truth_paths(clip: Path) -> tuple[Path, Path]:
-    """Return where the truth of a clip stands: ``clip.truth.npz`` and ``clip.truth.json``."""
-    return clip.with_suffix(".truth.npz"), clip.with_suffix(".truth.json")
-
-
-def save_truth(truth: Truth, clip: Path) -> tuple[Path, Path]:
-    """Write the truth beside a clip (which need not exist) and return the two files.
-
-    The arrays go to ``.truth.npz`` (no pickle), the rest to ``.truth.json``. Each file appears
-    complete or not at all.
-    """
-    arrays_path, header_path = truth_paths(clip)
-    header = _Header(
-        athlete=truth.athlete,
-        motion=truth.motion,
-        camera=truth.camera,
-        reps=truth.reps,
-        rep_count=truth.rep_count,
-        commanded_joints=truth.commanded_joints,
-        point_names=POINT_NAMES,
-        keypoint_names=KEYPOINT_NAMES,
-        joint_names=JOINT_NAMES,
-        fault_names=FAULT_NAMES,
-        phases=PHASES,
-    )
-    partial = arrays_path.with_name(arrays_path.name + ".part")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, **{name: getattr(truth, name) for name in _ARRAYS})
-    partial.replace(arrays_path)
-    partial = header_path.with_name(header_path.name + ".part")
-    partial.write_text(json.dumps(dataclasses.asdict(header), indent=1) + "\n", encoding="utf-8")
-    partial.replace(header_path)
-    return arrays_path, header_path
-
-
-def load_truth(clip: Path) -> Truth:
-    """Return the truth that stands beside a clip.
-
-    Raises
-    ------
-    VideoError
-        If a file is missing or is no truth of this version.
-    """
-    arrays_path, header_path = truth_paths(clip)
-    try:
-        header = decode(_Header, json.loads(header_path.read_text(encoding="utf-8")))
-        with np.load(arrays_path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in _ARRAYS}
-    except OSError as exc:
-        raise VideoError(
-            f"{clip} has no truth beside it ({exc.filename}); render it again with its truth"
-        ) from exc
-    except (ValueError, TypeError, KeyError) as exc:
-        raise VideoError(f"{header_path} is no truth file of this version: {exc}") from exc
-    if header.joint_names != JOINT_NAMES or header.point_names != POINT_NAMES:
-        raise VideoError(f"{header_path} names other joints than this version; render it again")
-    return Truth(
-        athlete=header.athlete,
-        motion=header.motion,
-        camera=header.camera,
-        commanded_joints=header.commanded_joints,
-        reps=header.reps,
-        **arrays,
-    )
