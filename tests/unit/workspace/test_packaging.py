@@ -145,13 +145,8 @@ for name in sys.argv[2:]:
     ]
     unpacked = wheels["pose_analyzer"].with_suffix("")
     zipfile.ZipFile(wheels["pose_analyzer"]).extractall(unpacked)
-    present = [
-        name
-        for name in core
-        if (unpacked / "pose_analyzer" / f"{name.replace('.', '/')}.py").exists()
-    ]
     done = subprocess.run(
-        [sys.executable, "-c", program, str(unpacked), *present],
+        [sys.executable, "-c", program, str(unpacked), *core],
         capture_output=True,
         text=True,
         check=False,
