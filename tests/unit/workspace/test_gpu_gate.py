@@ -37,7 +37,12 @@ def test_a_gpu_test(tmp_path: Path, found: bool, required: str, outcome: str) ->
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "REQUIRE_GPU": required},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(tmp_path),
+            "REQUIRE_GPU": required,
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -78,7 +78,7 @@ class HtmlReport:
 <body>
 <header>
 <h1>{escape(self._exercise.title)}</h1>
-<p class="source">{escape(summary.source)} · {summary.width} × {summary.height} ·
+<p class="source">{escape(Path(summary.source).name)} · {summary.width} × {summary.height} ·
 {seconds(summary.duration_s)} · {escape(summary.detector)}</p>
 </header>
 <main>
@@ -122,7 +122,8 @@ def _asset(name: str) -> str:
 
 
 _VIDEO: Final = f"""<section class="film"><h2 class="unseen">Video</h2>
-<video controls preload="metadata" playsinline src="{VIDEO_NAME}"></video></section>"""
+<video controls preload="metadata" playsinline
+ src="{VIDEO_NAME}#t=0.001"></video></section>"""
 
 _GLOSSARY: Final = """<dl>
 <dt>Joint angles</dt><dd>Included angles: 180° is a straight limb, less is bent. Clinical flexion is

@@ -110,7 +110,8 @@ def _signal_panel(
     return f"""
 <div class="lane reps" aria-hidden="true">{rep_flags}</div>
 <figure class="panel" data-panel="signal">
-<figcaption>Repetition signal <small>body heights from rest</small><output></output></figcaption>
+<figcaption>Repetition signal <small>body heights, up is away
+from rest</small><output></output></figcaption>
 {_plot(label, ticks[:: max(1, len(ticks) // 4)], f'<path class="line signal" d="{path}"/>')}
 </figure>
 <div class="lane phases"><svg class="plot" viewBox="0 0 {X_UNITS} {Y_UNITS}"
@@ -130,13 +131,14 @@ def _angle_panel(
     lines = _lines(joint)
     columns = [line.column for line in lines]
     sigma = np.where(curves.sigma_deg > _SHOWN_SIGMAS, _SHOWN_SIGMAS, curves.sigma_deg)
-    extremes = [curves.deg[:, columns] + sigma[:, columns], curves.deg[:, columns]]
-    extremes.append(curves.deg[:, columns] - sigma[:, columns])
-    scale = value_scale(duration_s, np.clip(np.stack(extremes), 0.0, 180.0), _DEGREE_STEP)
+    deg = curves.deg[:, columns]
+    aims = [goals[joint].turn_deg] if joint in goals else []
+    extremes = np.concatenate([deg + sigma[:, columns], deg - sigma[:, columns], deg], axis=None)
+    values = np.clip(np.append(extremes, aims), 0.0, 180.0)
+    scale = value_scale(duration_s, values, _DEGREE_STEP)
     shapes = [_goal_line(scale, goals[joint])] if joint in goals else []
     for line in lines:
-        deg = curves.deg[:, line.column]
-        band = band_path(scale, curves.time_s, deg, sigma[:, line.column])
+        band = band_path(scale, curves.time_s, curves.deg[:, line.column], sigma[:, line.column])
         shapes.append(f'<path class="band {line.side}" d="{band}"/>')
     for line in lines:
         path = line_path(scale, curves.time_s, curves.deg[:, line.column])
@@ -184,8 +186,6 @@ def _plot(label: str, ticks: Sequence[tuple[str, float]], shapes: str) -> str:
 
 
 def _goal_line(scale: Scale, goal: JointGoal) -> str:
-    if not scale.low <= goal.turn_deg <= scale.high:
-        return ""
     y = float(scale.y(np.array(goal.turn_deg)))
     return (
         f'<line class="goal" x1="0" x2="{X_UNITS}" y1="{y:.0f}" y2="{y:.0f}">'
