@@ -37,9 +37,9 @@ class TrackerConfig:
         continue one; boxes below are not used.
     min_similarity, min_unsure_similarity : float
         Least object keypoint similarity to be the same person, for sure and unsure boxes.
-    min_overlap : float
-        Least overlap of boxes to be the same person, where fewer than ``min_common`` keypoints
-        can be compared.
+    min_overlap, sure_overlap : float
+        Least overlap of boxes to be the same person: where fewer than ``min_common`` keypoints
+        can be compared, and whatever the keypoints say.
     min_common : int
         See ``min_overlap``.
     duplicate_similarity : float
@@ -66,8 +66,9 @@ class TrackerConfig:
     min_similarity: float = 0.3
     min_unsure_similarity: float = 0.5
     min_overlap: float = 0.3
+    sure_overlap: float = 0.6
     min_common: int = 6
-    duplicate_similarity: float = 0.75
+    duplicate_similarity: float = 0.85
     max_lost_s: float = 1.0
     bridge_s: float = 0.25
     athlete_constant_s: float = 2.0
@@ -191,6 +192,8 @@ class PersonTrack:
         Of the last sighting.
     seen_s : float
         When that was.
+    born_s : float
+        When the person was first seen.
     n_seen : int
         Sightings.
     weight : float
@@ -200,6 +203,7 @@ class PersonTrack:
     __slots__ = (
         "_held_s",
         "area",
+        "born_s",
         "box",
         "confidence",
         "id",
@@ -230,6 +234,7 @@ class PersonTrack:
     ) -> None:
         self.id = track_id
         self.swap = SwapRepair(swap)
+        self.born_s = time_s
         self.n_seen = 0
         self.weight = 0.0
         self._begin(found, row, time_s)

@@ -39,14 +39,18 @@ class PoseTracker:
     -----
     **Association.** Object keypoint similarity between the detection and the track's keypoints
     carried on at constant velocity, over the keypoints that both have; a pose with exchanged
-    sides is as good. Where too few are common, the overlap of the boxes. The Hungarian method
+    sides is as good. Where too few are common, the overlap of the boxes; a large overlap also
+    saves a person whose keypoints jump, if nobody fits better. The Hungarian method
     picks the best pairs, first among sure detections, then among unsure ones [1]_. A track that is
     not seen lives on for `TrackerConfig.max_lost_s`; ids are never used again.
 
     **The athlete** is the person with the largest body size (diagonal of the box) times
     confidence, averaged over time with a constant of `TrackerConfig.athlete_constant_s`. Somebody
     else takes over only after exceeding the athlete's figure by `TrackerConfig.takeover_ratio` for
-    `TrackerConfig.takeover_s`, or when the athlete's track has died.
+    `TrackerConfig.takeover_s`, or when the athlete's track has died. After a camera cut, or a pose
+    that changed too much at once, the athlete comes back under a new id: somebody of about the
+    athlete's size who appeared after the athlete was lost takes over after
+    `TrackerConfig.bridge_s`.
 
     References
     ----------
@@ -119,7 +123,7 @@ class PoseTracker:
                 self._next_id += 1
                 matched[row] = self._tracks[-1]
         self._weigh(found, matched, elapsed_s)
-        self._choose_athlete(time_s)
+        self._athlete = self._chosen_athlete(time_s)
         return self._pose(time_s, detections.world_m is not None)
 
     def _bury(self, time_s: float) -> None:
@@ -142,7 +146,7 @@ class PoseTracker:
         matched: list[PersonTrack | None] = [None] * n_found
         if not self._tracks or not n_found:
             return matched
-        score, certain = self._similarity(found, time_s)
+        score, trust = self._similarity(found, time_s)
         config = self.config
         is_sure = [value >= config.sure_confidence for value in found.box_confidence]
         free = list(range(len(self._tracks)))
@@ -151,29 +155,29 @@ class PoseTracker:
             (False, config.min_unsure_similarity),
         ):
             rows = [row for row in range(n_found) if is_sure[row] is stage]
-            # Where keypoints decide, the similarity counts, else the overlap of the boxes.
-            limit = np.where(certain, least, config.min_overlap)
-            for index, row in _best_pairs(score, score >= limit, free, rows):
+            for index, row in _best_pairs(score, trust >= least, free, rows):
                 matched[row] = self._tracks[index]
                 free.remove(index)
         return matched
 
-    def _similarity(self, found: Found, time_s: float) -> tuple[FloatArray, BoolArray]:
-        """Return how alike tracks and detections are, and whether keypoints say so."""
+    def _similarity(self, found: Found, time_s: float) -> tuple[FloatArray, FloatArray]:
+        """Return how alike tracks and detections are, and what decides if they may be one."""
         tracks, config = self._tracks, self.config
         lost_s = np.array([time_s - track.seen_s for track in tracks])
         area = np.array([track.area for track in tracks]) * (1.0 + _LOST_GROWTH_PER_S * lost_s)
         expected = np.stack([track.expected(time_s, config.bridge_s) for track in tracks])
         points, area = found.keypoints[None], area[:, None]
         score, n_common = oks(expected[:, None], points, area)
-        if score.min() < config.min_unsure_similarity:
-            # A detector that exchanges the sides still sees the same person.
-            score = np.maximum(score, oks(expected[:, None, MIRROR], points, area)[0])
-        certain = n_common >= config.min_common
-        if not certain.all():
-            boxes = np.stack([track.box for track in tracks])
-            score = np.where(certain, score, iou(boxes[:, None], found.boxes[None]))
-        return score, certain
+        decided = n_common >= config.min_common
+        if decided.all() and float(score.min()) >= config.min_unsure_similarity:
+            return score, score
+        # A detector that exchanges the sides still sees the same person.
+        score = np.maximum(score, oks(expected[:, None, MIRROR], points, area)[0])
+        overlap = iou(np.stack([track.box for track in tracks])[:, None], found.boxes[None])
+        # Boxes overlap by chance too, so they count for less where keypoints can be compared.
+        same_place = overlap >= np.where(decided, config.sure_overlap, config.min_overlap)
+        score = np.where(decided, np.maximum(score, 0.5 * overlap), overlap)
+        return score, np.where(same_place, 1.0, np.where(decided, score, 0.0))
 
     def _weigh(self, found: Found, matched: list[PersonTrack | None], elapsed_s: float) -> None:
         """Average body size times confidence over time; nothing for who is not seen."""
@@ -186,20 +190,37 @@ class PoseTracker:
             if track_or_none is not None:
                 track_or_none.weight += share * size_px * sure
 
-    def _choose_athlete(self, time_s: float) -> None:
-        if self._athlete is None:
-            self._athlete = max(self._tracks, key=lambda track: track.weight, default=None)
-            return
+    def _chosen_athlete(self, time_s: float) -> PersonTrack | None:
+        athlete, config = self._athlete, self.config
+        if athlete is None:
+            return max(self._tracks, key=lambda track: track.weight, default=None)
         if len(self._tracks) == 1:
             self._rival = None
-            return
+            return athlete
+        if athlete.seen_s < time_s - config.bridge_s:
+            heir = max(self._heirs(athlete, time_s), key=lambda track: track.weight, default=None)
+            if heir is not None:
+                return heir
         rival = max(self._tracks, key=lambda track: track.weight)
-        if rival.weight <= self.config.takeover_ratio * self._athlete.weight:
+        if rival.weight <= config.takeover_ratio * athlete.weight:
             self._rival = None
         elif rival is not self._rival:
             self._rival, self._rival_since_s = rival, time_s
-        elif time_s - self._rival_since_s > self.config.takeover_s:
-            self._athlete, self._rival = rival, None
+        elif time_s - self._rival_since_s > config.takeover_s:
+            self._rival = None
+            return rival
+        return athlete
+
+    def _heirs(self, athlete: PersonTrack, time_s: float) -> list[PersonTrack]:
+        """Return who appeared after the athlete was last seen and is about as large."""
+        least_px = athlete.size_px / self.config.takeover_ratio
+        return [
+            track
+            for track in self._tracks
+            if track.seen_s == time_s
+            and track.born_s > athlete.seen_s
+            and track.size_px >= least_px
+        ]
 
     def _pose(self, time_s: float, has_world: bool) -> TrackedPose:
         """Return a row for everybody who is seen or was a moment ago."""
@@ -223,7 +244,7 @@ class PoseTracker:
             if track.seen_s == time_s:
                 keypoints[row] = track.measured
                 confidence[row] = track.confidence
-                if world_m is not None and track.world_m is not None:
+                if world_m is not None:
                     world_m[row] = track.world_m
         return TrackedPose(
             np.array([track.id for track in rows], dtype=np.intp),
