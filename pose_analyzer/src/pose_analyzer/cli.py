@@ -1,0 +1,296 @@
+"""The command ``pose-analyzer``: analyse a clip, make synthetic ones, see what is installed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import math
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pose_analyzer import __version__
+from pose_analyzer.errors import PoseAnalyzerError, VideoWriteError
+from pose_analyzer.exercises import exercise_names, load_exercise
+
+if TYPE_CHECKING:
+    from pose_analyzer.clip_analysis import AnalysisResult
+
+EXIT_BAD_INPUT: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, or 2 for anything the user can mend."""
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except (PoseAnalyzerError, ValueError) as exc:
+        print(f"pose-analyzer: {exc}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("pose-analyzer: stopped; nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pose-analyzer",
+        description="From a video to coached repetitions: pose, angles, reps, score, cues.",
+    )
+    parser.add_argument("--version", action="version", version=f"pose-analyzer {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_analyze(commands.add_parser("analyze", help="analyse a clip and write its reports"))
+    _add_synth(commands.add_parser("synth", help="render a synthetic athlete with exact truth"))
+    _add_demo(commands.add_parser("demo", help="render a set of squats and analyse it"))
+    exercises = commands.add_parser("exercises", help="list the exercises that are known")
+    exercises.set_defaults(run=_exercises)
+    doctor = commands.add_parser("doctor", help="tell what is installed and what is missing")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_detector(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--detector",
+        default="auto",
+        choices=["auto", "mediapipe", "yolo"],
+        help="auto takes YOLO where a GPU and its weights are, else MediaPipe",
+    )
+    parser.add_argument("--weights", help="weights file of the detector (.task, .pt, .onnx, ...)")
+    parser.add_argument("--device", help="where the detector runs: cpu, cuda:0, ...")
+
+
+def _add_analyze(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("clip", type=Path, help="the video file")
+    parser.add_argument(
+        "--exercise", required=True, help="a name (see `exercises`) or your own YAML file"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    _add_detector(parser)
+    parser.add_argument(
+        "--stature", type=_metres, metavar="M", help="the athlete's height in metres, for pose.trc"
+    )
+    parser.add_argument("--no-video", action="store_true", help="do not write annotated.mp4")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=_analyze)
+
+
+def _add_synth(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("exercise", help="squat, push_up, deadlift, lunge, ...")
+    parser.add_argument("--out", type=Path, required=True, help="the mp4 to write")
+    parser.add_argument("--reps", type=int, default=10)
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME:SEVERITY",
+        help="a fault, say knee_valgus:0.6; may be given several times",
+    )
+    parser.add_argument("--yaw", type=float, default=90.0, help="camera: 0 front, 90 side")
+    parser.add_argument("--pitch", type=float, default=0.0, help="camera: degrees downward")
+    parser.add_argument("--distance", type=float, default=4.0, help="camera: metres")
+    parser.add_argument("--fps", type=float, default=30.0)
+    parser.add_argument("--size", type=_size, default=(1920, 1080), metavar="WxH")
+    parser.add_argument("--stature", type=_metres, default=1.75, metavar="M")
+    parser.add_argument("--people", type=int, default=0, help="bystanders in the background")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=_synth)
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("out/demo"))
+    parser.add_argument("--reps", type=int, default=8)
+    parser.add_argument("--size", type=_size, default=(1920, 1080), metavar="WxH")
+    _add_detector(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=_demo)
+
+
+def _metres(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.5 <= value <= 2.6:
+        raise argparse.ArgumentTypeError(f"a height in metres from 0.5 to 2.6, got {text!r}")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"a size like 1920x1080, got {text!r}")
+    return int(width), int(height)
+
+
+def _analyze(args: argparse.Namespace) -> int:
+    from pose_analyzer.clip_analysis import AnalysisRequest, analyze_clip
+
+    request = AnalysisRequest(
+        clip=args.clip,
+        exercise=args.exercise,
+        out=args.out,
+        detector=args.detector,
+        weights=args.weights,
+        device=args.device,
+        stature_m=args.stature,
+        write_video=not args.no_video,
+    )
+    with _Bar("analyse", quiet=args.quiet) as bar:
+        result = analyze_clip(request, bar.show)
+    _print_result(result)
+    return 0
+
+
+def _synth(args: argparse.Namespace) -> int:
+    from pose_analyzer.synthetic import ClipSpec, parse_fault, synthesize_clip
+
+    width, height = args.size
+    spec = ClipSpec(
+        exercise=args.exercise,
+        reps=args.reps,
+        faults=tuple(parse_fault(text) for text in args.fault),
+        yaw_deg=args.yaw,
+        pitch_deg=args.pitch,
+        distance_m=args.distance,
+        fps=args.fps,
+        width=width,
+        height=height,
+        stature_m=args.stature,
+        bystanders=args.people,
+        seed=args.seed,
+    )
+    with _Bar("render", quiet=args.quiet) as bar:
+        truth = synthesize_clip(spec, args.out, bar.show)
+    print(
+        f"wrote {args.out} ({truth.n_frames} frames, {truth.rep_count} repetitions) and its truth"
+    )
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    """Render a squat set with one fault, analyse it, and say how many were counted of how many."""
+    from pose_analyzer.clip_analysis import AnalysisRequest, analyze_clip
+    from pose_analyzer.synthetic import ClipSpec, Fault, synthesize_clip
+
+    width, height = args.size
+    spec = ClipSpec(
+        reps=args.reps, faults=(Fault("forward_knee", 0.5),), width=width, height=height
+    )
+    clip = args.out / "squat.mp4"
+    _make_folder(args.out)
+    with _Bar("render", quiet=args.quiet) as bar:
+        synthesize_clip(spec, clip, bar.show)
+    request = AnalysisRequest(
+        clip, "squat", args.out, args.detector, args.weights, args.device, spec.stature_m
+    )
+    with _Bar("analyse", quiet=args.quiet) as bar:
+        result = analyze_clip(request, bar.show)
+    _print_result(result)
+    print(f"open {result.files[-1]} in a browser")
+    print(f"counted {result.summary.rep_count} of {args.reps} repetitions")
+    return 0 if result.summary.rep_count == args.reps else 1
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise VideoWriteError(f"cannot write to {folder}: {exc.strerror}") from exc
+
+
+def _exercises(_: argparse.Namespace) -> int:
+    for name in exercise_names():
+        spec = load_exercise(name)
+        print(f"{name:16} {spec.title}; film {spec.best_view}")
+    return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    print(f"pose-analyzer {__version__}, Python {platform.python_version()}, {platform.machine()}")
+    for extra, modules in _EXTRAS.items():
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        state = "ready" if not missing else f'missing: pip install "pose-analyzer[{extra}]"'
+        versions = ", ".join(_version(name) for name in modules if name not in missing)
+        print(f"{extra:10} {state}{'; ' + versions if versions else ''}")
+    print(f"GPU        {_gpu()}")
+    return 0
+
+
+_EXTRAS: Final = {
+    "video": ("av", "cv2", "tqdm"),
+    "mediapipe": ("mediapipe",),
+    "yolo": ("ultralytics", "torch"),
+    "onnx": ("onnxruntime",),
+}
+
+
+def _version(module: str) -> str:
+    names = importlib.metadata.packages_distributions().get(module, [module])
+    return f"{names[0]} {importlib.metadata.version(names[0])}"
+
+
+def _gpu() -> str:
+    if importlib.util.find_spec("torch") is None:
+        return "unknown: torch is not installed"
+    import torch
+
+    return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else "none"
+
+
+def _print_result(result: AnalysisResult) -> None:
+    summary = result.summary
+    seen = summary.n_frames_seen / summary.n_frames if summary.n_frames else 0.0
+    score = "not scored" if math.isnan(summary.mean_score) else f"{summary.mean_score:.0f} of 100"
+    print(
+        f"{summary.source}: {summary.rep_count} repetitions of {summary.exercise}, "
+        f"mean score {score}"
+    )
+    view = "" if math.isnan(summary.yaw_deg) else f", camera yaw about {summary.yaw_deg:.0f} deg"
+    print(f"athlete seen in {seen:.0%} of {summary.n_frames} frames by {summary.detector}{view}")
+    for one in summary.reps:
+        kind = "partial" if one.rep.is_partial else f"rep {one.rep.number}"
+        total = "-" if math.isnan(one.score.total) else f"{one.score.total:.0f}"
+        faults = ", ".join(fault.name.replace("_", " ") for fault in one.faults)
+        print(
+            f"  {kind:8} {one.rep.start_s:6.1f} s {one.rep.duration_s:5.1f} s {total:>4}  {faults}"
+        )
+    for cue in summary.cues:
+        print(f"  {cue.time_s:6.1f} s  {cue.text}")
+    for warning in summary.warnings:
+        print(f"note: {warning}")
+    print("wrote " + ", ".join(str(path) for path in result.files))
+
+
+class _Bar:
+    """A progress bar on stderr, where tqdm and a terminal are; else silence."""
+
+    def __init__(self, title: str, *, quiet: bool) -> None:
+        self._title = title
+        self._quiet = quiet or importlib.util.find_spec("tqdm") is None
+
+    def __enter__(self) -> _Bar:
+        if not self._quiet:
+            from tqdm import tqdm
+
+            self._bar = tqdm(desc=self._title, unit=" frames", file=sys.stderr, leave=False)
+        return self
+
+    def show(self, done: int, total: int | None) -> None:
+        """Show that ``done`` of about ``total`` frames are done."""
+        if not self._quiet:
+            self._bar.total = None if total is None else max(total, done)
+            self._bar.update(done - self._bar.n)
+
+    def __exit__(self, *_: object) -> None:
+        if not self._quiet:
+            self._bar.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Analyse a clip and write all its files, or none.
+
+Wires source, detector, pipeline and sinks; the command line and the demo call it, and so may a
+notebook.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pose_analyzer.errors import VideoWriteError
+from pose_analyzer.exercises import load_exercise
+from pose_analyzer.pipeline import StreamPipeline
+from pose_analyzer.pose_detector import PoseDetector, make_detector
+from pose_analyzer.report.html import HtmlReport
+from pose_analyzer.report.tables import FramesCsv, RepsJson
+from pose_analyzer.report.trc import TrcFile
+from pose_analyzer.report.video_writer import AnnotatedVideo
+from pose_analyzer.types import ClipSummary
+from pose_analyzer.video_processor import FrameSink, analyze_video
+from pose_analyzer.video_source import VideoFile
+
+Progress = Callable[[int, int | None], None]
+
+VIDEO_NAME: Final = "annotated.mp4"
+REPORT_NAME: Final = "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisRequest:
+    """What to analyse and what to write.
+
+    Attributes
+    ----------
+    clip : Path
+        The video file.
+    exercise : str
+        A name (``"squat"``) or the path of an exercise file.
+    out : Path
+        Folder of the results; made if needed, files of the same names are replaced.
+    detector : str
+        ``"auto"``, ``"mediapipe"`` or ``"yolo"``.
+    weights : str or None
+        Weights of the detector, else its own.
+    device : str or None
+        Where the detector runs, else the best there is.
+    stature_m : float or None
+        Height of the athlete, which scales ``pose.trc``; None assumes an average one.
+    write_video : bool
+        Whether to draw and encode ``annotated.mp4``.
+    """
+
+    clip: Path
+    exercise: str
+    out: Path
+    detector: str = "auto"
+    weights: str | None = None
+    device: str | None = None
+    stature_m: float | None = None
+    write_video: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisResult:
+    """What was found and the files that tell it, the report last."""
+
+    summary: ClipSummary
+    files: tuple[Path, ...]
+
+
+def analyze_clip(
+    request: AnalysisRequest,
+    progress: Progress | None = None,
+    detector: PoseDetector | None = None,
+) -> AnalysisResult:
+    """Analyse a clip and write its files.
+
+    The files are made in a folder beside ``out`` and moved there when all are complete, so a
+    failure leaves nothing half-written and older results untouched.
+
+    Parameters
+    ----------
+    request : AnalysisRequest
+        What to do.
+    progress : callable, optional
+        Called with the number of frames done and the estimated number of all, or None.
+    detector : PoseDetector, optional
+        A detector of your own; the request's is not made then. It is closed at the end.
+
+    Raises
+    ------
+    PoseAnalyzerError
+        If the clip, the exercise or the detector is not as needed; the message says what to do.
+    """
+    exercise = load_exercise(request.exercise)
+    with VideoFile(request.clip) as video:
+        detector = detector or make_detector(request.detector, request.weights, request.device)
+        with detector, _Staging(request.out) as staging:
+            sinks = _sinks(request, video, staging.folder)
+            summary = analyze_video(
+                video, detector, StreamPipeline(exercise), sinks, progress=progress
+            )
+            return AnalysisResult(summary, staging.publish())
+
+
+def _sinks(request: AnalysisRequest, video: VideoFile, folder: Path) -> list[FrameSink]:
+    exercise = load_exercise(request.exercise)
+    sinks: list[FrameSink] = []
+    if request.write_video:
+        sinks.append(
+            AnnotatedVideo(folder / VIDEO_NAME, exercise, video.width, video.height, video.fps)
+        )
+    sinks += [
+        FramesCsv(folder / "frames.csv"),
+        RepsJson(folder / "reps.json"),
+        TrcFile(folder / "pose.trc", fps=video.fps, stature_m=request.stature_m),
+        HtmlReport(folder / REPORT_NAME, exercise),
+    ]
+    return sinks
+
+
+class _Staging:
+    """A folder beside ``out`` whose files move there together, and which is always removed."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def __enter__(self) -> _Staging:
+        if self._out.exists() and not self._out.is_dir():
+            raise VideoWriteError(f"{self._out} is a file; give --out a folder")
+        try:
+            self._made = _make_folders(self._out.absolute().parent)
+            self.folder = Path(
+                tempfile.mkdtemp(prefix=f".{self._out.name}-", dir=self._out.absolute().parent)
+            )
+        except OSError as exc:
+            raise VideoWriteError(f"cannot write to {self._out}: {exc.strerror}") from exc
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in self._made:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+    def publish(self) -> tuple[Path, ...]:
+        """Move all files into ``out`` and return their new paths, the report last."""
+        files = sorted(
+            self.folder.iterdir(), key=lambda path: (path.name == REPORT_NAME, path.name)
+        )
+        try:
+            self._out.mkdir(exist_ok=True)
+            return tuple(path.replace(self._out / path.name) for path in files)
+        except OSError as exc:
+            raise VideoWriteError(f"cannot write to {self._out}: {exc.strerror}") from exc
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder and its parents; return those that were made, the deepest first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing

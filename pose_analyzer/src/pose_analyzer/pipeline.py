@@ -1,0 +1,309 @@
+"""The analysers in order, for one stream. The only module that knows the order.
+
+Detections of one frame in, one `FrameAnalysis` out. No clock and no I/O: the same detections give
+the same analyses, live or offline, one by one or at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from pose_analyzer.biomechanics import (
+    JointAngleCalculator,
+    angle_sigma,
+    camera_yaw,
+    camera_yaw_3d,
+    stature,
+)
+from pose_analyzer.coaching import Coach
+from pose_analyzer.exercises import ExerciseSpec
+from pose_analyzer.form_anomaly_detector import FormAnomalyDetector
+from pose_analyzer.form_scorer import FormScorer
+from pose_analyzer.kalman_smoother import KalmanConfig, KalmanSmoother
+from pose_analyzer.pose_tracker import PoseTracker, TrackerConfig
+from pose_analyzer.rep_counter import RepCounter
+from pose_analyzer.skeleton import KEYPOINT_INDEX, N_JOINTS
+from pose_analyzer.temporal_analyzer import TemporalAnalyzer
+from pose_analyzer.types import (
+    Cue,
+    FloatArray,
+    FrameAnalysis,
+    IntArray,
+    JointAngles,
+    PoseDetections,
+    Rep,
+    RepAnalysis,
+    RepMotion,
+    TrackedPose,
+)
+
+_MARGIN_FRAMES: Final = 8
+"""Frames before a repetition that the two-way smoother also sees, so that its edge is settled."""
+_YAW_CONSTANT_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineConfig:
+    """Settings of the analysers that are not the exercise's.
+
+    Attributes
+    ----------
+    tracker : TrackerConfig
+        Identities and the detector gate.
+    smoother : KalmanConfig
+        Noise and gaps.
+    """
+
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    smoother: KalmanConfig = field(default_factory=KalmanConfig)
+
+
+class _Seen(NamedTuple):
+    """What is kept of a frame until its repetition is over."""
+
+    frame: int
+    time_s: float
+    keypoints: FloatArray
+    confidence: FloatArray
+    signal: float
+    yaw_deg: float
+
+
+class StreamPipeline:
+    """Track, smooth, measure, count, judge and coach one stream.
+
+    Parameters
+    ----------
+    exercise : ExerciseSpec
+        What is being done.
+    config : PipelineConfig, optional
+        Settings of tracker and smoother.
+    scorer : FormScorer, optional
+        Another scorer than the exercise's own, say one fitted to references.
+
+    Examples
+    --------
+    >>> from pose_analyzer.exercises import load_exercise
+    >>> pipeline = StreamPipeline(load_exercise("squat"))
+    >>> pipeline.update(PoseDetections.empty(), 0, 0.0).rep_count
+    0
+    """
+
+    def __init__(
+        self,
+        exercise: ExerciseSpec,
+        config: PipelineConfig | None = None,
+        scorer: FormScorer | None = None,
+    ) -> None:
+        config = config or PipelineConfig()
+        self.exercise = exercise
+        self._tracker = PoseTracker(config.tracker)
+        self._smoother = KalmanSmoother(config.smoother)
+        self._rep_smoother = KalmanSmoother(config.smoother)
+        self._calculator = JointAngleCalculator()
+        self._temporal = TemporalAnalyzer(exercise.signal)
+        self._counter = RepCounter(exercise.signal)
+        self._scorer = scorer or FormScorer(exercise)
+        self._anomalies = FormAnomalyDetector()
+        self._coach = Coach(exercise)
+        self._judged = _judged_keypoints(exercise)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream, as a new object."""
+        self._tracker.reset()
+        self._smoother.reset()
+        self._temporal.reset()
+        self._counter.reset()
+        self._anomalies.reset()
+        self._coach.reset()
+        self._history: deque[_Seen] = deque()
+        self._athlete_id: int | None = None
+        self._yaw_deg = math.nan
+        self._time_s = math.nan
+        self._score = math.nan
+
+    @property
+    def n_left_right_swaps(self) -> int:
+        """Left/right exchanges of the detector that were repaired so far."""
+        return self._tracker.n_swaps
+
+    def update(self, detections: PoseDetections, index: int, time_s: float) -> FrameAnalysis:
+        """Return what is known after one more frame.
+
+        Parameters
+        ----------
+        detections : PoseDetections
+            Everybody the detector saw in this frame.
+        index : int
+            The frame, increasing.
+        time_s : float
+            Its time, increasing.
+
+        Raises
+        ------
+        ValueError
+            If the time does not increase.
+        """
+        tracked = self._tracker.update(detections, time_s)
+        pose = self._smoother.update(tracked, time_s)
+        row = pose.athlete_idx
+        if row is None:
+            return self._nobody(pose, index, time_s)
+        if self._athlete_id != int(pose.track_ids[row]):
+            self._athlete_id = int(pose.track_ids[row])
+            self._temporal.interrupt()
+        keypoints = pose.keypoints[row]
+        deg = self._calculator.angles(keypoints)
+        motion = self._temporal.update(keypoints, deg, float(stature(keypoints)), time_s)
+        angles = self._angles(deg, pose, row, time_s)
+        self._keep(
+            _Seen(
+                index,
+                time_s,
+                tracked.keypoints[row],
+                tracked.confidence[row],
+                motion.signal,
+                angles.yaw_deg,
+            )
+        )
+        finished = tuple(
+            self._judge(rep) for rep in self._counter.update(motion.signal, time_s, index)
+        )
+        cue = self._advance(finished, time_s)
+        return FrameAnalysis(
+            index, time_s, pose, angles, motion, self._counter.count, finished, self._score, cue
+        )
+
+    def finish(self) -> tuple[RepAnalysis, ...]:
+        """Return the repetition that the end of the stream completes or cuts short, if any."""
+        return tuple(self._judge(rep) for rep in self._counter.finish())
+
+    @property
+    def rep_count(self) -> int:
+        """Full repetitions so far."""
+        return self._counter.count
+
+    def _nobody(self, pose: TrackedPose, index: int, time_s: float) -> FrameAnalysis:
+        """Return the analysis of a frame without the athlete: nothing is measured."""
+        unseen = np.full(N_JOINTS, np.nan)
+        cue = self._advance((), time_s)
+        motion = self._temporal.unseen(time_s)
+        angles = JointAngles(unseen, unseen, math.nan)
+        return FrameAnalysis(
+            index, time_s, pose, angles, motion, self._counter.count, (), self._score, cue
+        )
+
+    def _advance(self, finished: tuple[RepAnalysis, ...], time_s: float) -> Cue | None:
+        for one in finished:
+            if not one.rep.is_partial:
+                self._score = one.score.total
+        return self._coach.update(time_s, finished)
+
+    def _angles(self, deg: FloatArray, pose: TrackedPose, row: int, time_s: float) -> JointAngles:
+        keypoints = pose.keypoints[row]
+        stature_px = np.asarray(self._temporal.stature_px)
+        yaw_deg = math.nan
+        if pose.world_m is not None:
+            yaw_deg = float(camera_yaw_3d(pose.world_m[row]))
+        if math.isnan(yaw_deg):
+            yaw_deg = float(camera_yaw(keypoints, stature_px))
+        self._follow_yaw(yaw_deg, time_s)
+        sigma = angle_sigma(keypoints, pose.confidence[row], np.asarray(self._yaw_deg), stature_px)
+        sigma[np.isnan(deg)] = np.nan
+        return JointAngles(deg, sigma, self._yaw_deg)
+
+    def _follow_yaw(self, yaw_deg: float, time_s: float) -> None:
+        """Follow the yaw slowly: a camera does not turn within a repetition, estimates do."""
+        if math.isnan(self._yaw_deg):
+            self._yaw_deg = yaw_deg
+        elif not math.isnan(yaw_deg):
+            share = -math.expm1(-(time_s - self._time_s) / _YAW_CONSTANT_S)
+            self._yaw_deg += (yaw_deg - self._yaw_deg) * share
+        self._time_s = time_s
+
+    def _keep(self, seen: _Seen) -> None:
+        self._history.append(seen)
+        oldest_s = seen.time_s - self.exercise.signal.max_duration_s - 1.0
+        while self._history[0].time_s < oldest_s:
+            self._history.popleft()
+
+    def _judge(self, rep: Rep) -> RepAnalysis:
+        """Smooth a finished repetition in both directions and judge it."""
+        motion = self._motion_of(rep)
+        with np.errstate(invalid="ignore"):
+            min_deg = np.fmin.reduce(motion.deg, axis=0)
+            max_deg = np.fmax.reduce(motion.deg, axis=0)
+        return RepAnalysis(
+            rep=rep,
+            deg=motion.deg,
+            time_s=motion.time_s,
+            min_deg=min_deg,
+            max_deg=max_deg,
+            yaw_deg=motion.yaw_deg,
+            seen=float((motion.confidence[:, self._judged] > 0.0).mean()),
+            score=self._scorer.score(motion),
+            faults=() if rep.is_partial else self._scorer.faults(motion),
+            anomaly=self._anomalies.judge_in_set(motion.deg),
+        )
+
+    def _motion_of(self, rep: Rep) -> RepMotion:
+        kept = [
+            one
+            for one in self._history
+            if rep.start_index - _MARGIN_FRAMES <= one.frame <= rep.end_index + _MARGIN_FRAMES
+        ]
+        index = np.array([one.frame for one in kept])
+        time_s = np.array([one.time_s for one in kept])
+        confidence = np.stack([one.confidence for one in kept])
+        keypoints = self._rep_smoother.smooth(
+            time_s, np.stack([one.keypoints for one in kept]), confidence
+        )
+        inside = (index >= rep.start_index) & (index <= rep.end_index)
+        keypoints, confidence, time_s = keypoints[inside], confidence[inside], time_s[inside]
+        yaw_deg = np.array([one.yaw_deg for one in kept])[inside]
+        median_yaw = float(np.median(yaw_deg[~np.isnan(yaw_deg)])) if len(yaw_deg) else math.nan
+        stature_px = self._temporal.stature_px
+        size = np.full(len(time_s), stature_px)
+        deg = self._calculator.angles(keypoints)
+        sigma = angle_sigma(keypoints, confidence, np.full(len(time_s), median_yaw), size)
+        sigma[np.isnan(deg)] = np.nan
+        signal = np.array([one.signal for one in kept])[inside]
+        return RepMotion(
+            time_s=time_s,
+            keypoints=keypoints,
+            confidence=confidence,
+            deg=deg,
+            sigma_deg=sigma,
+            signal=signal,
+            turn_idx=int(np.searchsorted(index[inside], rep.turn_index)),
+            yaw_deg=median_yaw,
+            stature_px=stature_px,
+        )
+
+
+def _judged_keypoints(exercise: ExerciseSpec) -> IntArray:
+    """Return the keypoints that the exercise's signal and goals need."""
+    names = set(exercise.signal.moving + exercise.signal.resting)
+    for goal in exercise.goals:
+        names |= _JOINT_POINTS.get(goal.joint, frozenset())
+    return np.array(sorted(KEYPOINT_INDEX[name] for name in names), dtype=np.intp)
+
+
+def _sides(*parts: str) -> frozenset[str]:
+    return frozenset(f"{side}_{part}" for part in parts for side in ("left", "right"))
+
+
+_JOINT_POINTS: Final = {
+    "shoulder": _sides("elbow", "shoulder", "hip"),
+    "elbow": _sides("shoulder", "elbow", "wrist"),
+    "hip": _sides("shoulder", "hip", "knee"),
+    "knee": _sides("hip", "knee", "ankle"),
+    "shin_lean": _sides("knee", "ankle"),
+    "trunk_lean": _sides("shoulder", "hip"),
+}

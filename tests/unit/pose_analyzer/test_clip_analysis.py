@@ -1,0 +1,183 @@
+"""clip_analysis: all files or none, the same results as feeding frames one by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pytest
+
+from pose_analyzer.clip_analysis import AnalysisRequest, analyze_clip
+from pose_analyzer.errors import (
+    DetectorError,
+    UnknownExerciseError,
+    VideoError,
+    VideoWriteError,
+)
+from pose_analyzer.exercises import load_exercise
+from pose_analyzer.pipeline import StreamPipeline
+from pose_analyzer.pose_detector import DetectorStats
+from pose_analyzer.report.video_writer import VideoWriter
+from pose_analyzer.synthetic import Athlete, Camera, MotionSpec, detections_from_truth, synthesize
+from pose_analyzer.types import Frame, PoseDetections
+
+SIZE = (320, 240)
+
+
+class ReplayDetector:
+    """Gives prepared detections by frame number; breaks at a frame if told to."""
+
+    name = "replay"
+
+    def __init__(self, found: Sequence[PoseDetections], breaks_at: int | None = None) -> None:
+        self._found = found
+        self._breaks_at = breaks_at
+
+    def detect(self, frames: Sequence[Frame]) -> list[PoseDetections]:
+        if self._breaks_at in [frame.index for frame in frames]:
+            raise DetectorError("the detector broke; start again")
+        return [self._found[frame.index] for frame in frames]
+
+    def stats(self) -> DetectorStats:
+        return DetectorStats(0, float("nan"), float("nan"), None)
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@pytest.fixture(scope="module")
+def squats() -> list[PoseDetections]:
+    """Return noisy detections of two squats."""
+    camera = Camera(width=SIZE[0], height=SIZE[1])
+    truth = synthesize(Athlete(), MotionSpec("squat", reps=2), camera)
+    return detections_from_truth(truth, noise_px=1.0, rng=np.random.default_rng(0))
+
+
+@pytest.fixture
+def clip(tmp_path: Path, squats: list[PoseDetections]) -> Path:
+    """Return a grey clip with one frame for each of the detections."""
+    path = tmp_path / "squat.mp4"
+    grey = np.full((SIZE[1], SIZE[0], 3), 90, dtype=np.uint8)
+    with VideoWriter(path, *SIZE, 30.0) as writer:
+        for index in range(len(squats)):
+            writer.write(grey, index / 30.0)
+    return path
+
+
+def test_all_files_are_written(tmp_path: Path, clip: Path, squats: list[PoseDetections]) -> None:
+    result = analyze_clip(
+        AnalysisRequest(clip, "squat", tmp_path / "out"), detector=ReplayDetector(squats)
+    )
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "annotated.mp4",
+        "report.html",
+        "frames.csv",
+        "reps.json",
+        "pose.trc",
+    }
+    assert set(result.files) == set((tmp_path / "out").iterdir())
+    assert result.files[-1].name == "report.html"
+    assert result.summary.rep_count == 2
+
+
+def test_without_video_the_other_files_are_written(
+    tmp_path: Path, clip: Path, squats: list[PoseDetections]
+) -> None:
+    request = AnalysisRequest(clip, "squat", tmp_path / "out", write_video=False)
+    files = analyze_clip(request, detector=ReplayDetector(squats)).files
+    assert "annotated.mp4" not in {path.name for path in files}
+
+
+def test_offline_results_equal_feeding_the_frames_one_by_one(
+    tmp_path: Path, clip: Path, squats: list[PoseDetections]
+) -> None:
+    request = AnalysisRequest(clip, "squat", tmp_path / "out")
+    offline = analyze_clip(request, detector=ReplayDetector(squats)).summary
+    pipeline = StreamPipeline(load_exercise("squat"))
+    live = [
+        rep
+        for index, found in enumerate(squats)
+        for rep in pipeline.update(found, index, index / 30.0).finished
+    ]
+    live += pipeline.finish()
+    assert [one.rep for one in offline.reps] == pytest.approx([one.rep for one in live])
+    assert [one.score.total for one in offline.reps] == pytest.approx(
+        [one.score.total for one in live]
+    )
+    for one, other in zip(offline.reps, live, strict=True):
+        np.testing.assert_allclose(one.deg, other.deg, atol=1e-6)
+
+
+def test_the_progress_ends_at_the_number_of_frames(
+    tmp_path: Path, clip: Path, squats: list[PoseDetections]
+) -> None:
+    seen: list[int] = []
+    analyze_clip(
+        AnalysisRequest(clip, "squat", tmp_path / "out"),
+        lambda done, _: seen.append(done),
+        ReplayDetector(squats),
+    )
+    assert seen == list(range(1, len(squats) + 1))
+
+
+def test_a_detector_that_breaks_leaves_nothing_behind(
+    tmp_path: Path, clip: Path, squats: list[PoseDetections]
+) -> None:
+    out = tmp_path / "deep" / "er" / "out"
+    with pytest.raises(DetectorError):
+        analyze_clip(
+            AnalysisRequest(clip, "squat", out), detector=ReplayDetector(squats, breaks_at=50)
+        )
+    assert {path.name for path in tmp_path.iterdir()} == {"squat.mp4"}
+
+
+def test_older_results_survive_a_failure_and_are_replaced_by_a_success(
+    tmp_path: Path, clip: Path, squats: list[PoseDetections]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "reps.json").write_text("old")
+    (out / "mine.txt").write_text("kept")
+    with pytest.raises(DetectorError):
+        analyze_clip(AnalysisRequest(clip, "squat", out), detector=ReplayDetector(squats, 9))
+    assert (out / "reps.json").read_text() == "old"
+    analyze_clip(AnalysisRequest(clip, "squat", out), detector=ReplayDetector(squats))
+    assert json.loads((out / "reps.json").read_text())
+    assert (out / "mine.txt").read_text() == "kept"
+
+
+def test_a_file_where_the_folder_should_be_is_refused(
+    tmp_path: Path, clip: Path, squats: list[PoseDetections]
+) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(VideoWriteError, match="is a file"):
+        analyze_clip(
+            AnalysisRequest(clip, "squat", tmp_path / "out"), detector=ReplayDetector(squats)
+        )
+
+
+def test_an_unknown_exercise_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UnknownExerciseError, match=r"known exercises: .*squat"):
+        analyze_clip(AnalysisRequest(tmp_path / "no.mp4", "skwat", tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_clip_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match=r"no\.mp4"):
+        analyze_clip(AnalysisRequest(tmp_path / "no.mp4", "squat", tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
