@@ -244,7 +244,7 @@ def _back_rounding_deg(motion: RepMotion, side: Side) -> Measured:
     """Return by how much the spine seems to bend where the trunk leans most.
 
     Keypoints have no spine. But two halves that bend by b draw the shoulder nearer to the hip,
-    to cos(b/2) of the straight length: read where the lean is in its upper quarter, against where
+    to cos(b/2) of the straight length: read where the lean is in its upper eighth, against where
     it is in its lower. A percent is taken off for perspective. From elsewhere than the side a lean
     alone shortens the line, and lifting the shoulder blades does too: hence half the confidence.
     """
@@ -255,7 +255,7 @@ def _back_rounding_deg(motion: RepMotion, side: Side) -> Measured:
     if seen.mean() < _SEEN_SHARE:
         return UNMEASURED
     ordered = np.sort(lean[seen])
-    upright, leaning = ordered[ordered.size // 4], ordered[-1 - ordered.size // 4]
+    upright, leaning = ordered[ordered.size // 8], ordered[-1 - ordered.size // 8]
     straight = np.median(length[seen & (lean <= upright)])
     share = np.median(length[seen & (lean >= leaning)]) / straight + _PERSPECTIVE_SHARE
     bend_deg = 2.0 * np.degrees(np.arccos(np.clip(share, 0.0, 1.0)))

@@ -16,7 +16,13 @@ import numpy as np
 
 from pose_analyzer.errors import ReferencesError
 from pose_analyzer.exercises import CriterionSpec, ExerciseSpec, FaultSpec
-from pose_analyzer.form_measures import MEASURES, UNMEASURED, Measured, measure
+from pose_analyzer.form_measures import (
+    MEASURES,
+    SET_TEMPO_SPREAD,
+    UNMEASURED,
+    Measured,
+    measure,
+)
 from pose_analyzer.form_reference import MIN_REFERENCES, N_FRACTIONS, ReferenceCurves
 from pose_analyzer.rep_geometry import (
     SIDES,
@@ -84,6 +90,7 @@ class FormScorer:
         self._reference = self.curves.deg[:, :, self._columns]
         self._per_tolerance = 1.0 / self.curves.tolerance_deg[:, :, self._columns]
         self._resting = [KEYPOINT_INDEX[name] for name in spec.signal.resting]
+        self._faults = [fault for fault in spec.faults if fault.measure != SET_TEMPO_SPREAD]
         for fault in spec.faults:
             if fault.measure not in MEASURES:
                 raise ValueError(
@@ -188,7 +195,7 @@ class FormScorer:
         """Return how free of faults the repetition is, as far as the camera shows."""
         seen = [
             (fault, found)
-            for fault in self.spec.faults
+            for fault in self._faults
             if (found := _visible(fault, rep)).confidence >= _MIN_CONFIDENCE
         ]
         if not seen:
@@ -196,12 +203,15 @@ class FormScorer:
             return ScorePart(TECHNIQUE, float("nan"), TECHNIQUE_WEIGHT, 0.0, reason)
         severities = [_share(found.value, fault.limit, fault.severe) for fault, found in seen]
         worst = int(np.argmax(severities))
-        confidence = float(np.mean([found.confidence for _, found in seen]))
-        looked_for = f"of {len(seen)} faults looked for"
-        evidence = f"none {looked_for}"
+        looked_for = f"{len(seen)} of {len(self._faults)} faults could be looked for"
         if severities[worst] > 0.0:
             name = seen[worst][0].name.replace("_", " ")
-            evidence = f"{name}, severity {severities[worst]:.2f}, is the worst {looked_for}"
+            evidence = f"{name} with severity {severities[worst]:.2f}; {looked_for}"
+            confidence = seen[worst][1].confidence
+        else:
+            evidence = f"no fault; {looked_for}"
+            # What was not looked for may be there: seeing few of them clean says little.
+            confidence = sum(found.confidence for _, found in seen) / len(self._faults)
         score = 100.0 * (1.0 - severities[worst])
         return ScorePart(TECHNIQUE, score, TECHNIQUE_WEIGHT, confidence, evidence)
 
