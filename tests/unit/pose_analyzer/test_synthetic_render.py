@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pose_analyzer.synthetic
-from pose_analyzer.errors import VideoWriteError
+from pose_analyzer.errors import DependencyMissingError, VideoWriteError
 from pose_analyzer.skeleton import JOINT_INDEX, KEYPOINT_INDEX, KEYPOINT_NAMES
 from pose_analyzer.synthetic import (
     LOOKS,
@@ -281,6 +281,15 @@ def test_a_clip_that_breaks_off_leaves_nothing_behind(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         synthesize_clip(small_clip(), tmp_path / "clip.mp4", stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_pyav_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(DependencyMissingError, match=r"pip install 'pose-analyzer\[video\]'"):
+        synthesize_clip(small_clip(), tmp_path / "clip.mp4")
     assert list(tmp_path.iterdir()) == []
 
 

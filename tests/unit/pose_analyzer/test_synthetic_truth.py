@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,34 @@ def test_a_broken_truth_is_refused(truth: Truth, tmp_path: Path, old: str, new: 
     _, header = save_truth(truth, tmp_path / "clip.mp4")
     header.write_text(header.read_text().replace(old, new, 1))
     with pytest.raises(VideoError, match=r"clip\.truth\.json"):
+        load_truth(tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"athlete": 1}', "no json"], ids=["list", "missing keys", "text"]
+)
+def test_another_json_is_no_truth(truth: Truth, tmp_path: Path, text: str) -> None:
+    _, header = save_truth(truth, tmp_path / "clip.mp4")
+    header.write_text(text)
+    with pytest.raises(VideoError, match="no truth file of this version"):
+        load_truth(tmp_path / "clip.mp4")
+
+
+def test_a_colour_of_two_numbers_is_refused(truth: Truth, tmp_path: Path) -> None:
+    _, header = save_truth(truth, tmp_path / "clip.mp4")
+    data = json.loads(header.read_text())
+    data["athlete"]["look"]["skin"] = [1, 2]
+    header.write_text(json.dumps(data))
+    with pytest.raises(VideoError, match="skin must have 3 entries, got 2"):
+        load_truth(tmp_path / "clip.mp4")
+
+
+def test_a_list_is_needed_where_a_list_belongs(truth: Truth, tmp_path: Path) -> None:
+    _, header = save_truth(truth, tmp_path / "clip.mp4")
+    data = json.loads(header.read_text())
+    data["phases"] = 4
+    header.write_text(json.dumps(data))
+    with pytest.raises(VideoError, match="phases must be a list, got 4"):
         load_truth(tmp_path / "clip.mp4")
 
 

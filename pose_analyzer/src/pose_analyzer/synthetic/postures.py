@@ -163,7 +163,7 @@ def overhead_press(figure: Figure, moment: Moment) -> Command:
         travel = _one_sided(moment, side)
         reach = chord(upper, fore, _press_elbow(travel))
         rise = np.radians(13.0 + 73.0 * travel)
-        out = np.radians(14.0)
+        out = np.radians(9.0)
         front = vector(np.cos(out), sign * np.sin(out), 0.0)
         up = np.array([0.0, 0.0, 1.0])
         cosine, sine = np.cos(rise)[:, None], np.sin(rise)[:, None]
@@ -175,7 +175,7 @@ def overhead_press(figure: Figure, moment: Moment) -> Command:
 
 def _press_elbow(travel: FloatArray) -> FloatArray:
     # A depth of 1.05 still stays short of a straight arm, where an elbow has no direction.
-    return np.minimum(62.0 + 115.0 * travel, 179.0)
+    return np.minimum(48.0 + 129.0 * travel, 179.0)
 
 
 def biceps_curl(figure: Figure, moment: Moment) -> Command:
@@ -233,7 +233,7 @@ def lunge(figure: Figure, moment: Moment) -> Command:
     rear_height = _tiptoe_height(figure, 50.0)
     for side, x, height, pitch in (
         ("left", shift, ankle_z, 0.0),
-        ("right", shift - 0.54 * size, rear_height, 50.0),
+        ("right", shift - 0.52 * size, rear_height, 50.0),
     ):
         sign = 1.0 if side == "left" else -1.0
         turned = np.radians(3.0 - 25.0 * moment.grown("knee_valgus"))
