@@ -160,7 +160,8 @@ class StreamPipeline:
             self._temporal.interrupt()
         keypoints = pose.keypoints[row]
         deg = self._calculator.angles(keypoints)
-        motion = self._temporal.update(keypoints, deg, float(stature(keypoints)), time_s)
+        measured = _measured(pose, row)
+        motion = self._temporal.update(measured, deg, float(stature(measured)), time_s)
         angles = self._angles(deg, pose, row, time_s)
         self._keep(
             _Seen(
@@ -285,6 +286,12 @@ class StreamPipeline:
             yaw_deg=median_yaw,
             stature_px=stature_px,
         )
+
+
+def _measured(pose: TrackedPose, row: int) -> FloatArray:
+    """Return the keypoints that were measured: counting must not follow a prediction."""
+    keypoints, bridged = pose.keypoints[row], pose.predicted[row]
+    return np.where(bridged[:, None], np.nan, keypoints) if bridged.any() else keypoints
 
 
 def _judged_keypoints(exercise: ExerciseSpec) -> IntArray:

@@ -30,6 +30,9 @@ class RepCounterConfig:
         Share of the excursion that must be given back before the far end counts as passed.
     back_share : float
         Share of the excursion that must be given back before the repetition can end.
+    finish_share : float
+        The same at the end of the stream, where nothing can settle: a repetition that is more
+        than half way back is full.
     sloppy_share : float
         Least share given back when the next repetition begins: less is a bounce in the same one.
     full_share : float
@@ -48,6 +51,7 @@ class RepCounterConfig:
     leave_share: float = 0.5
     turn_share: float = 0.3
     back_share: float = 0.7
+    finish_share: float = 0.5
     sloppy_share: float = 0.45
     full_share: float = 0.5
     attempt_share: float = 0.75
@@ -131,7 +135,7 @@ class RepCounter:
 
         One that has come back far enough is full, any other is partial.
         """
-        if self._state == "back" and self._returned(self._end) >= self._config.back_share:
+        if self._state == "back" and self._returned(self._end) >= self._config.finish_share:
             return self._emit(self._end)
         if self._state in {"away", "back"} and self._range() >= self._spec.min_range:
             if self._spec.counted == "lift":

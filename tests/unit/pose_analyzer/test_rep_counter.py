@@ -129,8 +129,13 @@ def test_a_clip_that_ends_on_the_way_leaves_a_partial_repetition() -> None:
 
 
 def test_a_clip_that_ends_nearly_back_completes_the_repetition() -> None:
-    signal = path((0, 0), (0.5, 0), (1.5, 0.3), (2.4, 0.04))
+    signal = path((0, 0), (0.5, 0), (1.5, 0.3), (2.4, 0.1))
     assert full(count(signal)[1]) == 1
+
+
+def test_a_clip_that_ends_less_than_half_way_back_leaves_a_partial_repetition() -> None:
+    signal = path((0, 0), (0.5, 0), (1.5, 0.3), (2.4, 0.17))
+    assert [rep.is_partial for rep in count(signal)[1]] == [True]
 
 
 def test_a_clip_that_ends_in_a_small_movement_leaves_nothing() -> None:
