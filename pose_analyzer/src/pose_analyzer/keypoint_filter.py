@@ -233,3 +233,15 @@ class FilterBank:
         np.maximum(level, evidence, out=level)
         np.maximum(level, speed, out=level)
         np.minimum(level, config.max_level, out=level)
+        self._rest(step)
+
+    def _rest(self, step: Step) -> None:
+        """Let velocity and acceleration fade where the point rests."""
+        # Three unknowns settle slowly; at rest two of them are known to be small.
+        keep = self.level * step.rest_share
+        keep += 1.0 - step.rest_share
+        np.minimum(keep, 1.0, out=keep)
+        self.state[1:] *= keep[..., None]
+        self.covariance[1:3] *= keep
+        keep *= keep
+        self.covariance[3:] *= keep

@@ -56,6 +56,8 @@ class KalmanConfig:
         square, 1 for pure noise.
     bias_constant_s, level_constant_s : float
         Time constants of that mean, and of the fall of the level back to rest.
+    rest_constant_s : float
+        Time constant with which velocity and acceleration of a point at rest fade.
     start_speed, start_acceleration : float
         Standard deviations in body sizes/s and /s² of a point seen for the first time.
     gate : float
@@ -80,15 +82,16 @@ class KalmanConfig:
     noise_size: float = 0.005
     min_noise_px: float = 1.0
     still_jerk: float = 0.002
-    moving_jerk: float = 5.0
-    fast_jerk: float = 60.0
+    moving_jerk: float = 7.0
+    fast_jerk: float = 100.0
     two_way_jerk: float = 8.0
     still_speed: float = 0.02
-    moving_speed: float = 0.3
-    still_bias: float = 1.25
-    moving_bias: float = 10.0
+    moving_speed: float = 0.2
+    still_bias: float = 2.0
+    moving_bias: float = 7.0
     bias_constant_s: float = 0.25
     level_constant_s: float = 0.05
+    rest_constant_s: float = 2.0
     start_speed: float = 1.0
     start_acceleration: float = 6.0
     gate: float = 13.82
@@ -148,6 +151,7 @@ class Step(NamedTuple):
     bias_share: float
     bias_scale: float
     level_decay: float
+    rest_share: float
 
 
 def make_step(dt_s: float, config: KalmanConfig) -> Step:
@@ -185,6 +189,7 @@ def make_step(dt_s: float, config: KalmanConfig) -> Step:
         # half makes the mean over both coordinates 1.
         (2.0 - share) / share * 0.5,
         math.exp(-d / config.level_constant_s),
+        -math.expm1(-d / config.rest_constant_s),
     )
 
 
