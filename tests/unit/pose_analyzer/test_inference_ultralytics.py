@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-from pose_analyzer.errors import DetectorError
+from pose_analyzer.errors import DetectorError, WeightsMissingError
 from pose_analyzer.pose_detector import YOLOPosev11Detector
 from pose_analyzer.skeleton import N_COCO
 from pose_analyzer.types import Frame
 
+DATA = Path(os.environ.get("POSE_EVAL_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
+ONNX_WEIGHTS = DATA / "weights" / "yolo11n-pose.onnx"
+needs_onnx_weights = pytest.mark.skipif(
+    not ONNX_WEIGHTS.is_file(), reason="needs weights/yolo11n-pose.onnx of the evaluation data"
+)
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 
@@ -59,6 +66,72 @@ def test_a_file_that_is_no_network_is_refused_in_one_sentence(tmp_path: Path) ->
     path.write_text("no network")
     with pytest.raises(DetectorError, match="cannot be loaded"):
         YOLOPosev11Detector(path, "cpu")
+
+
+def test_published_weights_are_fetched_to_the_cache_only_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pose_weights: Path
+) -> None:
+    from ultralytics.utils import downloads
+
+    asked: list[str] = []
+
+    def fetch(address: str, *, file: str, dir: Path, **_: object) -> None:  # noqa: A002 - its name there
+        asked.append(address)
+        shutil.copy(pose_weights, dir / file)
+
+    monkeypatch.setattr(downloads, "safe_download", fetch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("POSE_WEIGHTS_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(WeightsMissingError, match="download=True"):
+        YOLOPosev11Detector(device="cpu")
+    assert not asked
+    with YOLOPosev11Detector(device="cpu", image_size=160, download=True) as detector:
+        assert detector.name == "yolo11n-pose.pt"
+    assert len(asked) == 1
+    assert asked[0].startswith("https://github.com/ultralytics/assets/")
+    assert (tmp_path / "cache" / "pose_analyzer" / "weights" / "yolo11n-pose.pt").is_file()
+
+
+def test_a_failed_download_says_where_to_put_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pose_analyzer.inference.backends.ultralytics_model import load_ultralytics
+
+    load_ultralytics()
+    from ultralytics.utils import downloads
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(downloads, "safe_download", fail)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("POSE_WEIGHTS_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(WeightsMissingError, match="put it at") as missing:
+        YOLOPosev11Detector(device="cpu", download=True)
+    assert str(tmp_path / "cache") in str(missing.value)
+
+
+@needs_onnx_weights
+def test_opencv_runs_an_onnx_file_where_onnxruntime_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    photographs = sorted((DATA / "images" / "coco_mini_val").glob("*.jpg"))[:2]
+    if not photographs:
+        pytest.skip("needs images/coco_mini_val of the evaluation data")
+    images = [np.asarray(cv2.imread(str(path)), dtype=np.uint8) for path in photographs]
+    frames = [Frame(image, index / 30.0, index) for index, image in enumerate(images)]
+    with YOLOPosev11Detector(ONNX_WEIGHTS, "cpu") as detector:
+        expected = detector.detect(frames)
+    monkeypatch.setattr("pose_analyzer.pose_detector.has_onnxruntime", lambda: False)
+    monkeypatch.setattr(
+        "pose_analyzer.inference.backends.ultralytics_model.has_onnxruntime", lambda: False
+    )
+    with YOLOPosev11Detector(ONNX_WEIGHTS, "cpu") as detector:
+        found = detector.detect(frames)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=0.1)
 
 
 ALONE = """
