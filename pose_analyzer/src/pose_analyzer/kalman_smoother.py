@@ -30,6 +30,8 @@ __all__ = ["KalmanConfig", "KalmanSmoother"]
 _MAX_STEPS: Final = 256
 """Steps of different length that are kept; a steady camera has a few dozen by rounding."""
 _ROUNDING_S: Final = 1e-9
+_SIZE_STEP: Final = 0.02
+"""A body's size is taken as unchanged within this share: noise of the box is not growth."""
 
 
 class _Absent(NamedTuple):
@@ -38,7 +40,8 @@ class _Absent(NamedTuple):
     time_s: float
     bank: FilterBank
     row: int
-    size_px: float
+    held_px: float
+    used_px: float
 
 
 class KalmanSmoother:
@@ -92,7 +95,9 @@ class KalmanSmoother:
         self._time_s: float | None = None
         self._ids: list[int] = []
         self._bank = FilterBank(0, N_KEYPOINTS, self.config)
-        self._size_px: list[float] = []
+        self._held_px: list[float] = []
+        self._used_px: list[float] = []
+        self._scale: BodyScale | None = None
         self._absent: dict[int, _Absent] = {}
         self._whole = False
 
@@ -125,13 +130,12 @@ class KalmanSmoother:
         self._time_s = time_s
         if not ids:
             return pose
-        self._size_px = held_sizes(pose.boxes, self._size_px, step.dt_s)
-        scale = BodyScale(self._size_px, self.config)
+        scale = self._scale_of(pose.boxes, step.dt_s)
         bank, measured, confidence = self._bank, pose.keypoints, pose.confidence
         if not (self._whole and step.dt_s <= self.config.max_gap_s):
             bank.expire(step.dt_s)
         bank.predict(step, scale)
-        if not confidence.all():
+        if np.count_nonzero(confidence) < confidence.size:
             measured = np.where((confidence > 0.0)[..., None], measured, np.nan)
         variance = measurement_variance(confidence, scale)
         accepted = bank.correct(measured, variance, step, scale)
@@ -144,7 +148,9 @@ class KalmanSmoother:
         else:
             self._whole = False
             bank.bridge(accepted, measured, variance, scale)
-            predicted = ~accepted & ~np.isnan(bank.state[0, ..., 0])
+            predicted = ~accepted
+            # Only a number equals itself: what has no state is not predicted.
+            predicted &= bank.level == bank.level
             confidence = np.where(accepted, pose.confidence, 0.0)
         return TrackedPose(
             pose.track_ids,
@@ -210,22 +216,36 @@ class KalmanSmoother:
             step = self._steps[dt_s] = make_step(dt_s, self.config)
         return step
 
+    def _scale_of(self, boxes: FloatArray, dt_s: float) -> BodyScale:
+        """Return the scale of the bodies, made anew only where a size has changed noticeably."""
+        self._held_px = held_sizes(boxes, self._held_px, dt_s)
+        used = [
+            now if abs(now - before) > _SIZE_STEP * before else before
+            for now, before in zip(self._held_px, self._used_px, strict=True)
+        ]
+        if self._scale is None or used != self._used_px:
+            self._used_px, self._scale = used, BodyScale(used, self.config)
+        return self._scale
+
     def _align(self, ids: list[int], before_s: float) -> None:
         """Bring the rows of the bank into the order of `ids`; keep who is away for a gap."""
         if len(set(ids)) != len(ids):
             raise ValueError(f"track_ids must all be different, got {ids}")
         for row, one in enumerate(self._ids):
-            self._absent[one] = _Absent(before_s, self._bank, row, self._size_px[row])
+            self._absent[one] = _Absent(
+                before_s, self._bank, row, self._held_px[row], self._used_px[row]
+            )
         bank = FilterBank(len(ids), N_KEYPOINTS, self.config)
-        sizes = [0.0] * len(ids)
+        held_px, used_px = [0.0] * len(ids), [0.0] * len(ids)
         oldest_s = before_s - self.config.max_gap_s - _ROUNDING_S
         for row, one in enumerate(ids):
             known = self._absent.pop(one, None)
             if known is not None and known.time_s >= oldest_s:
-                sizes[row] = known.size_px
+                held_px[row], used_px[row] = known.held_px, known.used_px
                 bank.copy_row(row, self._caught_up(known, before_s), 0)
         self._absent = {one: kept for one, kept in self._absent.items() if kept.time_s >= oldest_s}
-        self._bank, self._ids, self._size_px, self._whole = bank, ids, sizes, False
+        self._bank, self._ids, self._whole = bank, ids, False
+        self._held_px, self._used_px, self._scale = held_px, used_px, None
 
     def _caught_up(self, known: _Absent, time_s: float) -> FilterBank:
         """Return one absent person alone, predicted to `time_s`."""
@@ -233,6 +253,6 @@ class KalmanSmoother:
         bank.copy_row(0, known.bank, known.row)
         if time_s > known.time_s:
             dt_s = time_s - known.time_s
-            bank.predict(self._step(dt_s), BodyScale([known.size_px], self.config))
+            bank.predict(self._step(dt_s), BodyScale([known.used_px], self.config))
             bank.unseen_s += dt_s
         return bank

@@ -120,7 +120,7 @@ class FilterBank:
         lost = self.unseen_s > self.config.max_gap_s + _ROUNDING_S
         # Only a number equals itself: what is NaN was dropped before.
         lost &= self.level == self.level
-        if lost.any():
+        if np.count_nonzero(lost):
             self._forget(lost)
 
     def bridge(
@@ -144,7 +144,7 @@ class FilterBank:
         np.copyto(self.rejected, 0, where=accepted)
         refused = np.isfinite(measured[..., 0] + measured[..., 1])
         refused &= ~accepted
-        if not refused.any():
+        if not np.count_nonzero(refused):
             return None
         self.rejected[refused] += 1
         started: BoolArray = np.isnan(self.level)
@@ -175,7 +175,7 @@ class FilterBank:
 
     def _loosen(self, where: BoolArray, scale: BodyScale) -> None:
         """Doubt velocity and acceleration as at the start, and expect motion."""
-        if where.any():
+        if np.count_nonzero(where):
             config = self.config
             size = np.broadcast_to(scale.jerk, where.shape)[where]
             self.covariance[3, where] += size * config.start_speed**2
@@ -197,20 +197,24 @@ class FilterBank:
         """Return which innovations pass the gate; None for all."""
         squared = innovation * innovation
         distance = squared[..., 0] + squared[..., 1]
-        # NaN, no measurement or no state, compares false.
-        accepted: BoolArray
-        if self.config.gated:
-            # What rests may begin to move; what moves may turn at once.
-            slack = self.level * self.config.gate_rise
-            slack += 1.0
-            slack *= slack
-            slack *= scale.gate_px2 * step.dt_s**4
-            limit = variance * self.config.gate
-            limit += slack
-            accepted = distance <= limit
+        if not self.config.gated:
+            accepted: BoolArray = distance < np.inf
         else:
-            accepted = distance < np.inf
-        return None if accepted.all() else accepted
+            limit = variance * self.config.gate
+            # Most frames hold nothing that the plain gate would reject.
+            if np.count_nonzero(distance > limit):
+                limit += self._slack(step, scale)
+            accepted = distance <= limit
+        # NaN, no measurement or no state, compares false.
+        return None if np.count_nonzero(accepted) == accepted.size else accepted
+
+    def _slack(self, step: Step, scale: BodyScale) -> FloatArray:
+        """Return by how much the gate is wider, more so in motion: a limb may turn at once."""
+        slack: FloatArray = self.level * self.config.gate_rise
+        slack += 1.0
+        slack *= slack
+        slack *= scale.gate_px2 * step.dt_s**4
+        return slack
 
     def _adapt(
         self, innovation: FloatArray, inverse: FloatArray, step: Step, scale: BodyScale
