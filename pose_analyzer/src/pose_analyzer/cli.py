@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import math
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (PoseAnalyzerError, ValueError) as exc:
         print(f"pose-analyzer: {exc}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except BrokenPipeError:
+        # The reader of a pipe has gone, say `| head`; what it did not want is not an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("pose-analyzer: stopped; nothing was written", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -216,11 +216,8 @@ def _packaged(name: str) -> ExerciseSpec:
 
 
 def _folder() -> Path:
-    """Return the folder of exercise files: in the wheel, else in the source tree."""
-    packaged = Path(str(importlib.resources.files("pose_analyzer"))) / "_exercises"
-    if packaged.is_dir():
-        return packaged
-    return Path(__file__).resolve().parents[3] / "config" / "exercises"
+    """Return the folder of exercise files; in the source tree a link to ``config/exercises``."""
+    return Path(str(importlib.resources.files("pose_analyzer"))) / "_exercises"
 
 
 def _read(path: Path) -> ExerciseSpec:

@@ -212,13 +212,17 @@ class PoseTracker:
         return athlete
 
     def _heirs(self, athlete: PersonTrack, time_s: float) -> list[PersonTrack]:
-        """Return who appeared after the athlete was last seen and is about as large."""
+        """Return who appeared when the athlete vanished and is about as large.
+
+        A cross-fade shows both for a moment.
+        """
         least_px = athlete.size_px / self.config.takeover_ratio
+        earliest_s = athlete.seen_s - self.config.bridge_s
         return [
             track
             for track in self._tracks
             if track.seen_s == time_s
-            and track.born_s > athlete.seen_s
+            and track.born_s > earliest_s
             and track.size_px >= least_px
         ]
 
