@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import resource
 import subprocess
 import sys
 import time
@@ -44,6 +43,7 @@ from pose_analyzer.video_source import VideoFile
 
 PRESETS: Final = ("ultrafast", "superfast", "veryfast")
 SHORT_S: Final = 10.0
+MIDDLE_S: Final = 60.0
 LONG_S: Final = 300.0
 MEMORY_RUNS: Final = 3
 SMALL: Final = (640, 360)
@@ -133,29 +133,37 @@ def compare_presets(report: Report, clip: Path, folder: Path) -> None:
 
 
 def compare_memory(report: Report, clip: Path, folder: Path) -> None:
-    """Peak memory of a short and a long clip, each run in a process of its own."""
-    peaks = []
-    for length_s in (SHORT_S, LONG_S):
+    """Peak memory of clips of growing length, each run in a process of its own."""
+    peaks = {}
+    for length_s in (SHORT_S, MIDDLE_S, LONG_S):
         long = repeated(clip, length_s, folder / f"{length_s:.0f}s.mp4")
         runs = np.array([memory_of_a_run(long) for _ in range(MEMORY_RUNS)]) / 2**20
-        peaks.append(np.median(runs))
+        peaks[length_s] = np.median(runs)
         report.bar(
             f"peak_memory_{length_s:.0f}_s",
             goal=None,
-            measured=peaks[-1],
+            measured=peaks[length_s],
             unit="MiB",
             n=MEMORY_RUNS,
             p95=np.percentile(runs, 95),
             p99=np.percentile(runs, 99),
             note=f"resident, {SMALL[0]}x{SMALL[1]}, replayed detections, all outputs",
         )
-    report.bar(
-        "peak_memory_5_min_over_10_s",
-        goal="<= 1.1",
-        measured=peaks[1] / peaks[0],
-        unit="ratio",
-        n=MEMORY_RUNS,
-        note="medians; a detector that replays takes MediaPipe's place, to save time",
+    for shorter_s, goal, note in (
+        (SHORT_S, "<= 1.15", "the encoder and the caches are still filling after 10 s"),
+        (MIDDLE_S, "<= 1.05", "from here on nothing may grow"),
+    ):
+        report.bar(
+            f"peak_memory_{LONG_S:.0f}_s_over_{shorter_s:.0f}_s",
+            goal=goal,
+            measured=peaks[LONG_S] / peaks[shorter_s],
+            unit="ratio",
+            n=MEMORY_RUNS,
+            note=f"medians; {note}",
+        )
+    report.text(
+        "Memory is the peak of a process that analyses a clip of this length with all outputs; a "
+        "detector that replays exact detections takes MediaPipe's place, to save time."
     )
 
 
@@ -276,7 +284,10 @@ def peak_memory_bytes(clip: Path) -> int:
         HtmlReport(folder / "report.html", exercise),
     ]
     analyze_video(video, Replay(), StreamPipeline(exercise), sinks)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not getrusage: its peak is that of the parent where the parent was larger when it forked.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (peak_kib,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(peak_kib) * 1024
 
 
 if __name__ == "__main__":
