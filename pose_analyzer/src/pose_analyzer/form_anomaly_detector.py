@@ -40,7 +40,7 @@ MIN_REFERENCES: Final = 8
 
 _BAND_RADIUS: Final = N_PHASES // 10
 _N_NEAREST: Final = 3
-_MEMORY_REPS: Final = 20
+_MEMORY_REPS: Final = 12
 _MAX_MISSING: Final = 0.5
 _MAD_TO_SD: Final = 1.4826
 _SET_THRESHOLD: Final = 3.0
@@ -162,7 +162,7 @@ class FormAnomalyDetector:
         ----------
         deg : array, shape (T, D)
             Its angles in degrees, evenly sampled; NaN where not measured. It is remembered as an
-            earlier one for the next, among the last 20.
+            earlier one for the next, among the last 12.
 
         Returns
         -------
