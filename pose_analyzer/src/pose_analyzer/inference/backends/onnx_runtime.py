@@ -82,6 +82,8 @@ def open_session(weights: Path, device: str | None, threads: int | None) -> Sess
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = available_cores() if threads is None else threads
+    # Threads that wait in a loop take the cores from decoding, drawing and encoding.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = _providers(device)
     unreadable = (
         ort_errors.Fail,
