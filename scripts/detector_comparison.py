@@ -194,14 +194,15 @@ def accuracy_cells(errors: Errors) -> list[object]:
     ]
 
 
-def add_photographs(report: Report, data: Path, weights: Path | None) -> None:
-    """Add what the detectors make of photographs."""
+def add_photographs(report: Report, data: Path, weights: Path | None) -> dict[str, float]:
+    """Add what the detectors make of photographs; return the share of people that each found."""
     photographs = load_photographs(data)
     detectors = {
         "MediaPipe full": lambda: MediaPipePoseDetector(tracking=False),
         "YOLO11n onnx": None if weights is None else lambda: YOLOPosev11Detector(weights, "cpu"),
     }
     rows: list[list[object]] = []
+    shares = {}
     for label, make in detectors.items():
         if make is None or not photographs:
             rows.append([label, *[ABSENT] * 3])
@@ -210,7 +211,8 @@ def add_photographs(report: Report, data: Path, weights: Path | None) -> None:
             oks = np.array([similarity(detector, photograph) for photograph in photographs])
         found = oks[oks > 0.0]
         median = round(float(np.median(found)), 3) if found.size else None
-        rows.append([label, round(100.0 * float(np.mean(oks > 0.5)), 1), median, oks.size])
+        shares[label] = 100.0 * float(np.mean(oks > 0.5))
+        rows.append([label, round(shares[label], 1), median, oks.size])
     columns = ["detector", "found (OKS > 0.5) %", "median OKS where found", "photographs"]
     text = (
         "The largest person of each COCO val2017 photograph of the evaluation data who has at "
@@ -219,6 +221,7 @@ def add_photographs(report: Report, data: Path, weights: Path | None) -> None:
         "person near the camera, which many of them do not show."
     )
     report.table("Photographs", columns, rows, text)
+    return shares
 
 
 def add_bars(report: Report, runs: Mapping[str, Run | None], side: Mapping[str, Errors]) -> None:
@@ -276,6 +279,18 @@ def add_paths(report: Report, clips: Sequence[Clip], runs: Mapping[str, Run | No
         f"and {ours.memory_mib:.0f} MiB, Ultralytics' takes {np.median(theirs.latency_ms):.1f} ms "
         f"and {theirs.memory_mib:.0f} MiB, with the same weights in the same ONNX Runtime. "
         f"Keypoints differ by at most {np.nanmax(apart):.4f} px."
+    )
+
+
+def photograph_advice(shares: Mapping[str, float]) -> str:
+    """Return what the photographs say, if both detectors saw them."""
+    if len(shares) < 2:
+        return ""
+    most = max(shares, key=lambda label: shares[label])
+    found = " and ".join(f"{label} {share:.0f} %" for label, share in shares.items())
+    return (
+        f"Of the people in the photographs, often cut off or far away, {found} were found: where "
+        f"the athlete is not whole and near, take {most.split()[0]}."
     )
 
 
@@ -354,11 +369,12 @@ def main() -> int:
         runs = {variant.name: run_variant(variant, folder, weights) for variant in VARIANTS}
     add_speed(report, runs)
     side = add_accuracy(report, clips, runs)
-    add_photographs(report, arguments.data, weights)
+    shares = add_photographs(report, arguments.data, weights)
     add_bars(report, runs, side)
     add_paths(report, clips, runs)
     report.text(f"## MediaPipe's settings\n\n{choices(runs, side)}")
-    report.text(f"## Recommendation\n\n{recommendation(runs, side)}")
+    advice = f"{recommendation(runs, side)} {photograph_advice(shares)}"
+    report.text(f"## Recommendation\n\n{advice}")
     report.text(
         f"Load average of the machine before the run: {load_before:.1f} on {os.cpu_count()} cores; "
         "above 1, other programs slowed the latencies."
