@@ -46,6 +46,8 @@ _MAD_TO_SD: Final = 1.4826
 _SET_THRESHOLD: Final = 3.0
 _SET_FLOOR_DEG: Final = 1.5
 _SPREAD_FLOOR_DEG: Final = 3.0
+_EDGE_ROWS: Final = 3
+_STILL_SHARE: Final = 0.1
 _N_TREES: Final = 100
 _SEED: Final = 20080
 
@@ -175,6 +177,7 @@ class FormAnomalyDetector:
         curves = self._normalised(deg)
         if np.isnan(curves).all():
             return abstained("no joint was seen in half of the repetition")
+        curves = _without_rest(curves)
         distances = np.empty(0)
         if self._earlier:
             # The distance sums over the path, the root mean square over its diagonal is degrees.
@@ -219,6 +222,22 @@ class FormAnomalyDetector:
 def abstained(reason: str) -> Anomaly:
     """Return the judgement that none is made, and why."""
     return Anomaly(False, math.nan, math.nan, (), reason)
+
+
+def _without_rest(curves: FloatArray) -> FloatArray:
+    """Return a phase-normalised repetition without the stillness before and after it.
+
+    How long one rests before the next repetition says nothing of this one, but would shift its
+    phases. Still is what moved less than a tenth of the way: a root mean square over the joints.
+    """
+    seen = curves[:, ~np.isnan(curves).any(axis=0)]
+    from_start, from_end = (
+        np.sqrt(np.square(seen - seen[rows].mean(axis=0)).mean(axis=1))
+        for rows in (slice(0, _EDGE_ROWS), slice(-_EDGE_ROWS, None))
+    )
+    first = int(np.argmax(from_start >= _STILL_SHARE * from_start.max()))
+    last = len(seen) - 1 - int(np.argmax(from_end[::-1] >= _STILL_SHARE * from_end.max()))
+    return phase_normalised(curves[max(first - 1, 0) : max(last, first) + 2])
 
 
 class _Forest(Protocol):

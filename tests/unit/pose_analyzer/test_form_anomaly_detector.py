@@ -181,6 +181,22 @@ def test_a_set_that_is_long_remembers_only_its_latest() -> None:
     assert not detector.judge_in_set(bends(1, seed=2, knee_deg=30.0)[0]).is_anomaly
 
 
+def test_rest_before_or_after_a_repetition_is_not_compared() -> None:
+    detector = FormAnomalyDetector(JOINTS)
+    for one in bends(8):
+        detector.judge_in_set(one)
+    one = bends(1, seed=6)[0]
+    padded = np.concatenate((np.repeat(one[:1], 20, axis=0), one, np.repeat(one[-1:], 40, axis=0)))
+    assert not detector.judge_in_set(padded).is_anomaly
+
+
+def test_a_repetition_without_movement_can_be_judged() -> None:
+    detector = FormAnomalyDetector(JOINTS)
+    verdicts = [detector.judge_in_set(np.full((40, 3), 90.0)) for _ in range(7)]
+    assert verdicts[-1].abstained == ""
+    assert not verdicts[-1].is_anomaly
+
+
 def test_equal_repetitions_are_no_anomaly() -> None:
     detector = FormAnomalyDetector(JOINTS)
     same = bends(1)[0]
