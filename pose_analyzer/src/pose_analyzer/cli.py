@@ -277,7 +277,8 @@ class _Bar:
 
     def __init__(self, title: str, *, quiet: bool) -> None:
         self._title = title
-        self._quiet = quiet or importlib.util.find_spec("tqdm") is None
+        has_terminal = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
+        self._quiet = quiet or not has_terminal
 
     def __enter__(self) -> _Bar:
         if not self._quiet:

@@ -38,6 +38,17 @@ def test_a_clip_that_is_none_is_named_in_one_sentence(
     assert len(list(tmp_path.iterdir())) == (kind != "missing")
 
 
+def test_a_terminal_is_shown_a_progress_bar_that_an_error_leaves_clean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    clip = str(tmp_path / "no.mp4")
+    assert main(["analyze", clip, "--exercise", "squat", "--out", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert "analyse" in err
+    assert err.rsplit("\r", 1)[-1].startswith("pose-analyzer: ")
+
+
 def test_an_unknown_exercise_lists_the_known_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
