@@ -221,9 +221,7 @@ class PoseTracker:
         return [
             track
             for track in self._tracks
-            if track.seen_s == time_s
-            and track.born_s > earliest_s
-            and track.size_px >= least_px
+            if track.seen_s == time_s and track.born_s > earliest_s and track.size_px >= least_px
         ]
 
     def _pose(self, time_s: float, has_world: bool) -> TrackedPose:
