@@ -146,11 +146,13 @@ class KalmanSmoother:
             self._whole = True
             predicted, confidence = np.zeros(confidence.shape, dtype=np.bool_), pose.confidence
         else:
-            self._whole = False
             bank.bridge(accepted, measured, variance, scale)
             predicted = ~accepted
             # Only a number equals itself: what has no state is not predicted.
             predicted &= bank.level == bank.level
+            self._whole = not np.count_nonzero(predicted)
+            if not self._whole:
+                bank.coast(predicted, step)
             confidence = np.where(accepted, pose.confidence, 0.0)
         return TrackedPose(
             pose.track_ids,

@@ -142,10 +142,11 @@ class FilterBank:
         """
         np.copyto(self.unseen_s, 0.0, where=accepted)
         np.copyto(self.rejected, 0, where=accepted)
+        # Only a number equals itself, so this counts the coordinates that were measured.
+        if np.count_nonzero(measured == measured) == 2 * np.count_nonzero(accepted):
+            return None
         refused = np.isfinite(measured[..., 0] + measured[..., 1])
         refused &= ~accepted
-        if not np.count_nonzero(refused):
-            return None
         self.rejected[refused] += 1
         started: BoolArray = np.isnan(self.level)
         started |= self.rejected >= self.config.max_rejected
@@ -155,6 +156,16 @@ class FilterBank:
         self._loosen(self.rejected > 1, scale)
         accepted |= started
         return started
+
+    def coast(self, where: BoolArray, step: Step) -> None:
+        """Let motion fade where it is only predicted: an acceleration does not last."""
+        if self.config.adaptive:
+            velocity = np.where(where, step.coast_velocity, 1.0)
+            acceleration = np.where(where, step.coast_acceleration, 1.0)
+            self.state[1] *= velocity[..., None]
+            self.state[2] *= acceleration[..., None]
+            scale = (velocity, acceleration, velocity**2, velocity * acceleration, acceleration**2)
+            self.covariance[1:] *= np.stack(scale)
 
     def _start(
         self, where: BoolArray, measured: FloatArray, variance: FloatArray, scale: BodyScale
@@ -219,7 +230,7 @@ class FilterBank:
     def _adapt(
         self, innovation: FloatArray, inverse: FloatArray, step: Step, scale: BodyScale
     ) -> None:
-        """Raise the level where innovations keep their direction or the point is fast."""
+        """Raise the level where innovations keep their direction, and with the speed."""
         config, bias = self.config, self.bias
         bias *= 1.0 - step.bias_share
         innovation *= (np.sqrt(inverse) * step.bias_share)[..., None]
@@ -228,10 +239,14 @@ class FilterBank:
         evidence = squared[..., 0] + squared[..., 1]
         evidence *= step.bias_scale * config.bias_slope
         evidence -= config.still_bias * config.bias_slope
+        np.minimum(evidence, 1.0, out=evidence)
         speed = np.hypot(self.state[1, ..., 0], self.state[1, ..., 1])
-        speed *= scale.per_size * config.speed_slope
+        speed *= scale.per_size
+        fast = speed * config.fast_slope
+        fast += 1.0 - config.moving_speed * config.fast_slope
+        speed *= config.speed_slope
         speed -= config.still_speed * config.speed_slope
-        np.minimum(speed, 1.0, out=speed)
+        np.minimum(speed, fast, out=speed)
         level = self.level
         level *= step.level_decay
         np.maximum(level, evidence, out=level)

@@ -25,6 +25,7 @@ _ORDERED: Final = (
     ("still_jerk", "moving_jerk"),
     ("moving_jerk", "fast_jerk"),
     ("still_speed", "moving_speed"),
+    ("moving_speed", "fast_speed"),
     ("still_bias", "moving_bias"),
     ("still_gate", "moving_gate"),
 )
@@ -44,13 +45,13 @@ class KalmanConfig:
     min_noise_px : float
         The least standard deviation of a measurement, in pixels.
     still_jerk, moving_jerk, fast_jerk : float
-        Density of the white jerk that drives a point at rest, in motion, and in a motion so fast
-        that the innovations say so: by how many body sizes/s² its acceleration wanders in a second.
+        Density of the white jerk that drives a point at rest, in motion and in fast motion: by
+        how many body sizes/s² its acceleration wanders in a second.
     two_way_jerk : float
         The same for smoothing in both directions, which needs no adaptation.
-    still_speed, moving_speed : float
-        Speeds in body sizes/s below which a point is taken as at rest and above which as moving;
-        between them the level of jerk rises steadily.
+    still_speed, moving_speed, fast_speed : float
+        Speeds in body sizes/s up to which a point is taken as at rest, and from which it has the
+        jerk of motion and of fast motion; between them the logarithm of the jerk rises steadily.
     still_bias, moving_bias : float
         The same for the evidence of a manoeuvre: the squared mean innovation over its expected
         square, 1 for pure noise.
@@ -58,6 +59,8 @@ class KalmanConfig:
         Time constants of that mean, and of the fall of the level back to rest.
     rest_constant_s : float
         Time constant with which velocity and acceleration of a point at rest fade.
+    coast_velocity_s, coast_acceleration_s : float
+        The same for a point that is not measured and only predicted.
     start_speed, start_acceleration : float
         Standard deviations in body sizes/s and /s² of a point seen for the first time.
     gate : float
@@ -84,14 +87,17 @@ class KalmanConfig:
     still_jerk: float = 0.002
     moving_jerk: float = 7.0
     fast_jerk: float = 100.0
-    two_way_jerk: float = 8.0
+    two_way_jerk: float = 6.0
     still_speed: float = 0.02
-    moving_speed: float = 0.2
+    moving_speed: float = 0.25
+    fast_speed: float = 1.5
     still_bias: float = 2.0
-    moving_bias: float = 7.0
-    bias_constant_s: float = 0.25
+    moving_bias: float = 8.0
+    bias_constant_s: float = 0.2
     level_constant_s: float = 0.05
     rest_constant_s: float = 2.0
+    coast_velocity_s: float = 0.5
+    coast_acceleration_s: float = 0.04
     start_speed: float = 1.0
     start_acceleration: float = 6.0
     gate: float = 13.82
@@ -129,6 +135,11 @@ class KalmanConfig:
         return self.moving_gate / self.still_gate - 1.0
 
     @cached_property
+    def fast_slope(self) -> float:
+        """Rise of the level above full motion for each body size a second."""
+        return (self.max_level - 1.0) / (self.fast_speed - self.moving_speed)
+
+    @cached_property
     def max_level(self) -> float:
         """Level at `fast_jerk`; full motion is 1."""
         still, rise = self.log_jerk
@@ -152,6 +163,8 @@ class Step(NamedTuple):
     bias_scale: float
     level_decay: float
     rest_share: float
+    coast_velocity: float
+    coast_acceleration: float
 
 
 def make_step(dt_s: float, config: KalmanConfig) -> Step:
@@ -190,6 +203,8 @@ def make_step(dt_s: float, config: KalmanConfig) -> Step:
         (2.0 - share) / share * 0.5,
         math.exp(-d / config.level_constant_s),
         -math.expm1(-d / config.rest_constant_s),
+        math.exp(-d / config.coast_velocity_s),
+        math.exp(-d / config.coast_acceleration_s),
     )
 
 
