@@ -55,15 +55,19 @@ def tracked(frames: list[PoseDetections]) -> list[TrackedPose]:
     ]
 
 
-def median_us(*calls: Callable[[int], object]) -> list[float]:
-    """Return the median time of each call, frame by frame in turn."""
+def best_median_us(*calls: Callable[[int], object]) -> list[float]:
+    """Return the time of each call, frame by frame in turn: the best median of blocks of 50.
+
+    Other work comes in bursts and can only make a block slower.
+    """
     durations = np.empty((N_FRAMES, len(calls)))
     for index in range(N_FRAMES):
         for column, call in enumerate(calls):
             started = time.perf_counter()
             call(index)
             durations[index, column] = time.perf_counter() - started
-    return [float(value) for value in 1e6 * np.median(durations[WARM_UP:], axis=0)]
+    blocks = durations[WARM_UP:].reshape(-1, 50, len(calls))
+    return [float(value) for value in 1e6 * np.median(blocks, axis=1).min(axis=0)]
 
 
 def smoothing(poses: list[TrackedPose]) -> Callable[[int], object]:
@@ -73,16 +77,16 @@ def smoothing(poses: list[TrackedPose]) -> Callable[[int], object]:
 
 @pytest.mark.parametrize("feet", [True, False])
 def test_smoothing_one_person_is_cheap(feet: bool) -> None:
-    (cost,) = median_us(smoothing(tracked(people(1, feet=feet))))
+    (cost,) = best_median_us(smoothing(tracked(people(1, feet=feet))))
     assert cost <= 60.0 * CI_SLACK
 
 
 def test_sixteen_people_cost_at_most_three_times_one() -> None:
-    one, many = median_us(smoothing(tracked(people(1))), smoothing(tracked(people(16))))
+    one, many = best_median_us(smoothing(tracked(people(1))), smoothing(tracked(people(16))))
     assert many <= 3.0 * one
 
 
 def test_tracking_one_person_is_cheap() -> None:
     frames, tracker = people(1), PoseTracker()
-    (cost,) = median_us(lambda index: tracker.update(frames[index], index / 30.0))
+    (cost,) = best_median_us(lambda index: tracker.update(frames[index], index / 30.0))
     assert cost <= 100.0 * CI_SLACK
