@@ -72,6 +72,7 @@ class _Seen(NamedTuple):
     confidence: FloatArray
     signal: float
     yaw_deg: float
+    athlete_id: int
 
 
 class StreamPipeline:
@@ -171,6 +172,7 @@ class StreamPipeline:
                 tracked.confidence[row],
                 motion.signal,
                 angles.yaw_deg,
+                self._athlete_id,
             )
         )
         finished = tuple(
@@ -262,9 +264,12 @@ class StreamPipeline:
         index = np.array([one.frame for one in kept])
         time_s = np.array([one.time_s for one in kept])
         confidence = np.stack([one.confidence for one in kept])
-        keypoints = self._rep_smoother.smooth(
-            time_s, np.stack([one.keypoints for one in kept]), confidence
-        )
+        keypoints = np.stack([one.keypoints for one in kept])
+        # A camera cut within the repetition gives the athlete a new id, and is not smoothed over.
+        athlete_ids = np.array([one.athlete_id for one in kept])
+        others = athlete_ids != athlete_ids[np.searchsorted(index, rep.turn_index)]
+        keypoints[others], confidence[others] = np.nan, 0.0
+        keypoints = self._rep_smoother.smooth(time_s, keypoints, confidence)
         inside = (index >= rep.start_index) & (index <= rep.end_index)
         keypoints, confidence, time_s = keypoints[inside], confidence[inside], time_s[inside]
         yaw_deg = np.array([one.yaw_deg for one in kept])[inside]

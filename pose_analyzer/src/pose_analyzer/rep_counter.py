@@ -162,14 +162,21 @@ class RepCounter:
         if now.time_s - self._start.time_s > self._spec.max_duration_s:
             self._rest_from(now)
             return ()
-        is_lift = self._spec.counted == "lift"
-        stalled = now.time_s - self._turn.time_s >= 2.0 * self._config.settle_s
-        if is_lift and stalled and self._range() >= self._smallest():
-            return self._emit(self._turn)
-        if self._returned(now) >= self._config.turn_share and self._gave_back(now):
-            if is_lift and self._range() >= self._smallest():
-                return self._emit(self._turn)
+        turned = self._returned(now) >= self._config.turn_share and self._gave_back(now)
+        if self._spec.counted == "lift":
+            return self._lifting(now, turned=turned)
+        if turned:
             self._state, self._end = "back", now
+        return ()
+
+    def _lifting(self, now: _Sample, *, turned: bool) -> tuple[Rep, ...]:
+        """Count a lift that halts or turns high enough; give up one that turns before."""
+        halted = now.time_s - self._turn.time_s >= 2.0 * self._config.settle_s
+        lasted = self._turn.time_s - self._start.time_s >= self._spec.min_duration_s
+        if (halted or turned) and lasted and self._range() >= self._smallest():
+            return self._emit(self._turn)
+        if turned:
+            self._rest_from(now)
         return ()
 
     def _coming_back(self, now: _Sample) -> tuple[Rep, ...]:

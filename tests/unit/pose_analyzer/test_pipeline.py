@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,6 +117,21 @@ def test_an_athlete_who_leaves_and_returns_goes_on_counting() -> None:
     _, reps = run("squat", [*found, *[NOBODY] * 90, *found])
     assert full(reps) == 4
     assert [one.rep.number for one in reps if not one.rep.is_partial] == [1, 2, 3, 4]
+
+
+def test_a_camera_cut_within_a_repetition_is_counted_and_not_smoothed_over() -> None:
+    truth = squats()
+    found = noisy(truth, noise_px=1.0)
+    cut = int(np.argmax(truth.travel)) + 6
+    moved = [
+        replace(one, keypoints=one.keypoints + 600.0, boxes=one.boxes + 600.0)
+        for one in found[cut:]
+    ]
+    _, reps = run("squat", [*found[:cut], *moved])
+    assert full(reps) == 3
+    knee = JOINT_INDEX["left_knee"]
+    for one in reps:
+        assert one.min_deg[knee] > float(truth.deg[:, knee].min()) - 6.0
 
 
 def test_dropouts_outliers_and_swaps_do_not_change_the_count() -> None:

@@ -204,6 +204,16 @@ def test_going_down_to_the_bar_is_no_lift() -> None:
     assert full(count(signal, LIFT)[1]) == 1
 
 
+def test_a_lift_that_was_given_up_does_not_hide_the_next_one() -> None:
+    signal = path((0, 0), (0.5, 0), (1.0, 0.05), (1.5, 0.01), (2.0, 0.05), (2.5, 0.0), (4.0, 0.35))
+    assert full(count(signal, LIFT)[1]) == 1
+
+
+def test_a_jerk_too_short_for_a_lift_does_not_hide_the_next_one() -> None:
+    signal = path((0, 0), (1.0, 0), (1.2, 0.2), (1.4, 0.0), (2.0, 0.0), (3.0, 0.35), (4.0, 0.35))
+    assert full(count(signal, LIFT)[1]) == 1
+
+
 def test_shaking_in_the_lockout_is_no_second_lift() -> None:
     signal = path((0, 0), (0.5, 0), (1.5, 0.3), (2.5, 0.25), (3.5, 0.33), (5.0, 0.3))
     assert full(count(signal, LIFT)[1]) == 1
