@@ -42,8 +42,11 @@ class RepCounterConfig:
     away_share : float
         Least share of the travel that must be seen on the way away from rest: a clip that starts
         at the far end shows half a repetition.
+    rest_share : float
+        Share given back that counts as rest.
     settle_s : float
-        A repetition ends when the signal has come no closer to rest for this long.
+        A repetition ends when the signal has come no closer to rest for this long, or for four
+        times as long where it halts short of rest.
     rest_memory_s : float
         How long the lowest signal counts as the level of rest.
     """
@@ -54,6 +57,7 @@ class RepCounterConfig:
     finish_share: float = 0.5
     sloppy_share: float = 0.45
     full_share: float = 0.5
+    rest_share: float = 0.9
     attempt_share: float = 0.75
     away_share: float = 0.2
     settle_s: float = 0.15
@@ -184,7 +188,7 @@ class RepCounter:
             self._end = now
         returned = self._returned(self._end)
         risen = now.value - self._end.value
-        settled = now.time_s - self._end.time_s >= self._config.settle_s
+        settled = now.time_s - self._end.time_s >= self._settling_s(returned)
         if returned >= self._config.back_share and (settled or risen > 0.1 * self._range()):
             return self._emit(self._end)
         if risen >= self._config.turn_share * self._range():
@@ -195,6 +199,11 @@ class RepCounter:
         elif now.time_s - self._start.time_s > self._spec.max_duration_s:
             self._rest_from(now)
         return ()
+
+    def _settling_s(self, returned: float) -> float:
+        """Return how long to wait for more: a halt short of rest may be a pause on the way."""
+        short_of_rest = returned < self._config.rest_share
+        return (4.0 if short_of_rest else 1.0) * self._config.settle_s
 
     def _locked_out(self, now: _Sample) -> None:
         """After a lift: wait until the weight has gone down again."""

@@ -101,6 +101,12 @@ def test_a_pause_at_the_far_end_is_one_repetition() -> None:
     assert full(count(signal)[1]) == 1
 
 
+def test_a_pause_on_the_way_back_is_part_of_the_repetition() -> None:
+    signal = path((0, 0), (0.5, 0), (1.5, 0.3), (2.2, 0.07), (2.6, 0.07), (3.0, 0.0), (4.0, 0.0))
+    (rep,) = count(signal)[1]
+    assert rep.end_s == pytest.approx(3.0, abs=0.1)
+
+
 def test_a_bounce_at_the_far_end_is_one_repetition() -> None:
     signal = path((0, 0), (0.5, 0), (1.5, 0.3), (2.0, 0.2), (2.5, 0.32), (3.5, 0.0), (4.5, 0.0))
     (rep,) = count(signal)[1]
