@@ -95,8 +95,9 @@ class CriterionSpec:
     joint : str
         The joint it reads (depth, range of motion); empty for those that read all goals.
     goal, worst : float
-        The value that earns 100 and the value that earns 0, in the criterion's unit (degrees;
-        seconds for tempo).
+        The value that earns 100 and the value that earns 0, in the criterion's unit: degrees for
+        depth, range and symmetry; tolerances of the goals for alignment; seconds for tempo;
+        spectral arc length for smoothness; percent of stature for stability.
     min_yaw_deg, max_yaw_deg : float
         The camera yaws from which it can be judged (0 front, 90 side).
     source : str
