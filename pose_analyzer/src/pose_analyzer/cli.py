@@ -66,6 +66,11 @@ def _add_detector(parser: argparse.ArgumentParser) -> None:
         help="auto takes YOLO where a GPU and its weights are, else MediaPipe",
     )
     parser.add_argument("--weights", help="weights file of the detector (.task, .pt, .onnx, ...)")
+    parser.add_argument(
+        "--download-weights",
+        action="store_true",
+        help="fetch YOLO's weights from their publisher if they are not here",
+    )
     parser.add_argument("--device", help="where the detector runs: cpu, cuda:0, ...")
 
 
@@ -145,6 +150,7 @@ def _analyze(args: argparse.Namespace) -> int:
         device=args.device,
         stature_m=args.stature,
         write_video=not args.no_video,
+        download=args.download_weights,
     )
     with _Bar("analyse", quiet=args.quiet) as bar:
         result = analyze_clip(request, bar.show)
@@ -192,7 +198,14 @@ def _demo(args: argparse.Namespace) -> int:
     with _Bar("render", quiet=args.quiet) as bar:
         synthesize_clip(spec, clip, bar.show)
     request = AnalysisRequest(
-        clip, "squat", args.out, args.detector, args.weights, args.device, spec.stature_m
+        clip=clip,
+        exercise="squat",
+        out=args.out,
+        detector=args.detector,
+        weights=args.weights,
+        device=args.device,
+        stature_m=spec.stature_m,
+        download=args.download_weights,
     )
     with _Bar("analyse", quiet=args.quiet) as bar:
         result = analyze_clip(request, bar.show)

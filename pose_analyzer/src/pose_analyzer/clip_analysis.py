@@ -53,6 +53,8 @@ class AnalysisRequest:
         Height of the athlete, which scales ``pose.trc``; None assumes an average one.
     write_video : bool
         Whether to draw and encode ``annotated.mp4``.
+    download : bool
+        Whether published weights may be fetched if they are not here.
     """
 
     clip: Path
@@ -63,6 +65,7 @@ class AnalysisRequest:
     device: str | None = None
     stature_m: float | None = None
     write_video: bool = True
+    download: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,9 @@ def analyze_clip(
     """
     exercise = load_exercise(request.exercise)
     with VideoFile(request.clip) as video:
-        detector = detector or make_detector(request.detector, request.weights, request.device)
+        detector = detector or make_detector(
+            request.detector, request.weights, request.device, download=request.download
+        )
         with detector, _Staging(request.out) as staging:
             sinks = _sinks(request, video, staging.folder)
             summary = analyze_video(

@@ -178,7 +178,11 @@ def _yolo_backend(
 
 
 def make_detector(
-    name: str = "auto", weights: str | None = None, device: str | None = None
+    name: str = "auto",
+    weights: str | None = None,
+    device: str | None = None,
+    *,
+    download: bool = False,
 ) -> PoseDetector:
     """Return a detector by name.
 
@@ -191,6 +195,8 @@ def make_detector(
         ``.task`` for MediaPipe; ``.pt``, ``.onnx``, ``.engine`` or an OpenVINO folder for YOLO.
     device : str, optional
         ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; MediaPipe is on the CPU always.
+    download : bool
+        Whether published YOLO weights may be fetched from their publisher if they are not here.
 
     Raises
     ------
@@ -211,7 +217,7 @@ def make_detector(
         name = "mediapipe" if is_task or (weights is None and not _gpu_is_ready(device)) else "yolo"
     if name == "mediapipe":
         return MediaPipePoseDetector(task_file=weights)
-    return YOLOPosev11Detector(weights, device)
+    return YOLOPosev11Detector(weights, device, download=download)
 
 
 def _gpu_is_ready(device: str | None) -> bool:

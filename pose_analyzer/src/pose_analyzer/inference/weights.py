@@ -71,7 +71,7 @@ def _missing_message(name: str) -> str:
         return f"weights {name} do not exist; give the path of a file that does"
     folders = ", ".join(str(folder) for folder in weight_folders())
     source = (
-        f"get it from {RELEASE_ADDRESS}{name} (or pass download=True)"
+        f"get it from {RELEASE_ADDRESS}{name} (or pass --download-weights, in Python download=True)"
         if is_published(name)
         else "export it or get it from who made it"
     )
