@@ -4,6 +4,11 @@ Counting is kept apart from judging: the counter knows no angle and no form. It 
 points of the signal with a hysteresis that adapts to the athlete: at first an absolute share of
 the body's size, later a share of the athlete's own repetitions. Shaking around one threshold
 therefore never counts twice, and a half repetition among full ones is reported as partial.
+
+References
+----------
+.. [1] T. Flash, N. Hogan, "The coordination of arm movements: an experimentally confirmed
+   mathematical model", Journal of Neuroscience 5(7), 1985 (position 10u³ - 15u⁴ + 6u⁵).
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import math
 import statistics
 from collections import deque
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from pose_analyzer.exercises import SignalSpec
 from pose_analyzer.types import Rep
@@ -70,6 +75,11 @@ class _Sample(NamedTuple):
     frame: int
 
 
+_LEAD_OF_CORE: Final = 0.2468 / (1.0 - 2.0 * 0.2468)
+"""Time of the first tenth of a minimum-jerk stroke [1]_ over that of its middle eight tenths."""
+_MAX_LEAD_S: Final = 0.5
+"""A stroke with a pause in it has a long core and no longer ends for it (chosen by us)."""
+
 _State = Literal["rest", "away", "back", "locked"]
 
 
@@ -106,6 +116,7 @@ class RepCounter:
         self._rests: deque[_Sample] = deque()
         self._path: deque[_Sample] = deque()
         self._turn = self._end = self._start = _Sample(math.nan, math.nan, -1)
+        self._ended_s = -math.inf
 
     def update(self, signal: float, time_s: float, index: int) -> tuple[Rep, ...]:
         """Return the repetitions that this frame finished: none or one.
@@ -262,25 +273,45 @@ class RepCounter:
         return (rep,) if is_attempt else ()
 
     def _rep(self, end: _Sample, *, is_partial: bool) -> Rep:
-        start = self._left_rest()
+        path = [one for one in self._path if self._start.frame <= one.frame <= end.frame]
+        away = [one for one in path if one.frame <= self._turn.frame]
+        back = [one for one in reversed(path) if one.frame >= self._turn.frame]
+        start_s, reached_s = _stroke(away, self._start.value, self._turn.value)
+        end_s, left_s = _stroke(back, end.value, self._turn.value)
+        now_s = self._path[-1].time_s
+        start_s = max(start_s, self._ended_s, self._path[0].time_s)
+        end_s, reached_s = min(end_s, end.time_s), min(reached_s, now_s)
+        if len(back) == 1:
+            end_s = left_s = reached_s
+        turn_s = 0.5 * (reached_s + left_s)
+        self._ended_s = end_s
         return Rep(
             number=0 if is_partial else self.count + 1,
-            start_s=start.time_s,
-            turn_s=self._turn.time_s,
-            end_s=end.time_s,
-            start_index=start.frame,
-            turn_index=self._turn.frame,
-            end_index=end.frame,
+            start_s=start_s,
+            turn_s=turn_s,
+            end_s=end_s,
+            start_index=self._frame_at(start_s),
+            turn_index=self._frame_at(turn_s),
+            end_index=self._frame_at(end_s),
             range=max(self._range(), self._turn.value - end.value),
             is_partial=is_partial,
+            hold_s=max(left_s - reached_s, 0.0),
         )
 
-    def _left_rest(self) -> _Sample:
-        """Return the last moment before the turn at which the signal was still near rest."""
-        near = self._start.value + 0.05 * self._range()
-        on_the_way = (
-            sample
-            for sample in reversed(self._path)
-            if self._start.frame <= sample.frame < self._turn.frame
-        )
-        return next((sample for sample in on_the_way if sample.value <= near), self._start)
+    def _frame_at(self, time_s: float) -> int:
+        return min(self._path, key=lambda one: abs(one.time_s - time_s)).frame
+
+
+def _stroke(samples: list[_Sample], rest: float, far: float) -> tuple[float, float]:
+    """Return when a stroke from rest to the far end began and ended, in seconds.
+
+    Its ends drown in noise, so its core between 10 % and 90 % of the way is taken and extended as
+    a minimum-jerk stroke extends [1]_. The samples run from rest to the far end, backward in time
+    for the way back.
+    """
+    low, high = rest + 0.1 * (far - rest), far - 0.1 * (far - rest)
+    reached = next(i for i, one in enumerate(samples) if one.value >= high)
+    left = next((i for i in range(reached, 0, -1) if samples[i].value <= low), 0)
+    core_s = samples[reached].time_s - samples[left].time_s
+    lead_s = math.copysign(min(abs(core_s) * _LEAD_OF_CORE, _MAX_LEAD_S), core_s)
+    return samples[left].time_s - lead_s, samples[reached].time_s + lead_s

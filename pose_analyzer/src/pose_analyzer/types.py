@@ -199,13 +199,15 @@ class Rep:
     number : int
         From 1 among full repetitions; 0 if partial.
     start_s, turn_s, end_s : float
-        When rest was left, the far end reached, rest reached again.
+        When rest was left, the middle of the time at the far end, rest reached again.
     start_index, turn_index, end_index : int
         The frames of these moments.
     range : float
         Travel of the repetition signal, in body sizes.
     is_partial : bool
         True for an attempt that was cut short or much smaller than the others. Not counted.
+    hold_s : float
+        Seconds at the far end, around ``turn_s``.
     """
 
     number: int
@@ -217,6 +219,7 @@ class Rep:
     end_index: int
     range: float
     is_partial: bool
+    hold_s: float = 0.0
 
     @property
     def duration_s(self) -> float:
@@ -226,12 +229,12 @@ class Rep:
     @property
     def away_s(self) -> float:
         """Seconds of the way from rest to the far end."""
-        return self.turn_s - self.start_s
+        return self.turn_s - 0.5 * self.hold_s - self.start_s
 
     @property
     def back_s(self) -> float:
         """Seconds of the way back."""
-        return self.end_s - self.turn_s
+        return self.end_s - self.turn_s - 0.5 * self.hold_s
 
 
 @dataclass(frozen=True, slots=True)
