@@ -27,11 +27,12 @@ from pose_analyzer.form_scorer import FormScorer
 from pose_analyzer.kalman_smoother import KalmanConfig, KalmanSmoother
 from pose_analyzer.pose_tracker import PoseTracker, TrackerConfig
 from pose_analyzer.rep_counter import RepCounter
-from pose_analyzer.skeleton import KEYPOINT_INDEX, N_JOINTS
+from pose_analyzer.skeleton import KEYPOINT_INDEX, N_JOINTS, N_KEYPOINTS
 from pose_analyzer.temporal_analyzer import TemporalAnalyzer
 from pose_analyzer.types import (
     Cue,
     FloatArray,
+    FormScore,
     FrameAnalysis,
     IntArray,
     JointAngles,
@@ -45,6 +46,10 @@ from pose_analyzer.types import (
 _MARGIN_FRAMES: Final = 8
 """Frames before a repetition that the two-way smoother also sees, so that its edge is settled."""
 _YAW_CONSTANT_S: Final = 0.5
+_MIN_SEEN: Final = 0.4
+"""Least share of the exercise's keypoints seen in a repetition that is scored: one of two sides
+for most of its time (chosen by us, see reports/real_clips.md)."""
+_UNSCORED: Final = FormScore(math.nan, 0.0, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,19 @@ class _Seen(NamedTuple):
     signal: float
     yaw_deg: float
     athlete_id: int
+
+
+def _unseen(index: int, time_s: float, athlete_id: int) -> _Seen:
+    """Return a frame in which the athlete is not there."""
+    return _Seen(
+        frame=index,
+        time_s=time_s,
+        keypoints=np.full((N_KEYPOINTS, 2), np.nan),
+        confidence=np.zeros(N_KEYPOINTS),
+        signal=math.nan,
+        yaw_deg=math.nan,
+        athlete_id=athlete_id,
+    )
 
 
 class StreamPipeline:
@@ -198,6 +216,9 @@ class StreamPipeline:
         cue = self._advance((), time_s)
         motion = self._temporal.unseen(time_s)
         angles = JointAngles(unseen, unseen, math.nan)
+        if self._athlete_id is not None:
+            # A repetition that hides must not look as if it had been seen.
+            self._keep(_unseen(index, time_s, self._athlete_id))
         return FrameAnalysis(
             index, time_s, pose, angles, motion, self._counter.count, (), self._score, cue
         )
@@ -242,6 +263,8 @@ class StreamPipeline:
         with np.errstate(invalid="ignore"):
             min_deg = np.fmin.reduce(motion.deg, axis=0)
             max_deg = np.fmax.reduce(motion.deg, axis=0)
+        seen = float((motion.confidence[:, self._judged] > 0.0).mean())
+        is_seen = seen >= _MIN_SEEN
         return RepAnalysis(
             rep=rep,
             deg=motion.deg,
@@ -249,9 +272,9 @@ class StreamPipeline:
             min_deg=min_deg,
             max_deg=max_deg,
             yaw_deg=motion.yaw_deg,
-            seen=float((motion.confidence[:, self._judged] > 0.0).mean()),
-            score=self._scorer.score(motion),
-            faults=() if rep.is_partial else self._scorer.faults(motion),
+            seen=seen,
+            score=self._scorer.score(motion) if is_seen else _UNSCORED,
+            faults=self._scorer.faults(motion) if is_seen and not rep.is_partial else (),
             anomaly=self._anomalies.judge_in_set(motion.deg),
         )
 
@@ -273,7 +296,8 @@ class StreamPipeline:
         inside = (index >= rep.start_index) & (index <= rep.end_index)
         keypoints, confidence, time_s = keypoints[inside], confidence[inside], time_s[inside]
         yaw_deg = np.array([one.yaw_deg for one in kept])[inside]
-        median_yaw = float(np.median(yaw_deg[~np.isnan(yaw_deg)])) if len(yaw_deg) else math.nan
+        known = yaw_deg[~np.isnan(yaw_deg)]
+        median_yaw = float(np.median(known)) if known.size else math.nan
         stature_px = self._temporal.stature_px
         size = np.full(len(time_s), stature_px)
         deg = self._calculator.angles(keypoints)

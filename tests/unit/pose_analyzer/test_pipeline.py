@@ -134,6 +134,29 @@ def test_a_camera_cut_within_a_repetition_is_counted_and_not_smoothed_over() -> 
         assert one.min_deg[knee] > float(truth.deg[:, knee].min()) - 6.0
 
 
+@pytest.mark.parametrize("gap_s", [2.0, 5.0])
+def test_a_repetition_that_hides_tells_how_little_of_it_was_seen(gap_s: float) -> None:
+    truth = squats(reps=1)
+    found = noisy(truth)
+    turn = int(np.argmax(truth.travel))
+    _, reps = run("squat", [*found[:turn], *[NOBODY] * int(gap_s * 30), *found[-30:]])
+    (rep,) = reps
+    shown_s = rep.rep.duration_s - gap_s
+    assert rep.seen == pytest.approx(shown_s / rep.rep.duration_s, abs=0.15)
+    assert math.isnan(rep.score.total) == (rep.seen < 0.4)
+
+
+def test_an_unknown_yaw_is_no_warning_and_no_number() -> None:
+    def one_sided(one: PoseDetections) -> PoseDetections:
+        confidence = one.confidence.copy()
+        confidence[:, 2::2] = 0.0
+        return replace(one, confidence=confidence, world_m=None)
+
+    _, reps = run("squat", [one_sided(one) for one in noisy(squats())])
+    assert len(reps) == 3
+    assert math.isnan(reps[0].yaw_deg)
+
+
 def test_dropouts_outliers_and_swaps_do_not_change_the_count() -> None:
     truth = squats(reps=5)
     habits = DetectorHabits(outlier_rate=0.01, swap_rate=0.02, gaps_s=((3.0, 3.2),))
