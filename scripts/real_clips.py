@@ -198,7 +198,7 @@ def gym_count(clip: Clip, weights: Path) -> int:
     best = 0
     with VideoFile(clip.path) as video:
         for frame in video:
-            result = gym(frame.image)
+            result = gym(np.ascontiguousarray(frame.image))
             best = max([best, *(int(count) for count in result.workout_count)])
     return best
 

@@ -8,7 +8,9 @@ import importlib.util
 import math
 import os
 import platform
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,6 +29,7 @@ EXIT_INTERRUPTED: Final = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, or 2 for anything the user can mend."""
     args = _parser().parse_args(argv)
+    _end_tidily_when_told()
     try:
         return int(args.run(args))
     except (PoseAnalyzerError, ValueError) as exc:
@@ -39,6 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pose-analyzer: stopped; nothing was written", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _end_tidily_when_told() -> None:
+    """Let a closed terminal or a `kill` unwind as Ctrl-C does, so that nothing is left behind."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ notebook.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -29,6 +30,8 @@ Progress = Callable[[int, int | None], None]
 
 VIDEO_NAME: Final = "annotated.mp4"
 REPORT_NAME: Final = "report.html"
+OUTPUT_NAMES: Final = frozenset({VIDEO_NAME, REPORT_NAME, "frames.csv", "reps.json", "pose.trc"})
+"""All files of an analysis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,9 @@ def analyze_clip(
 ) -> AnalysisResult:
     """Analyse a clip and write its files.
 
-    The files are made in a folder beside ``out`` and moved there when all are complete, so a
-    failure leaves nothing half-written and older results untouched.
+    The files are made in a hidden folder and moved into ``out`` when all are complete, so a
+    failure leaves nothing half-written and older results untouched. A success replaces the
+    files of an older analysis, all of them.
 
     Parameters
     ----------
@@ -130,28 +134,32 @@ def _sinks(request: AnalysisRequest, video: VideoFile, folder: Path) -> list[Fra
 
 
 class _Staging:
-    """A folder beside ``out`` whose files move there together, and which is always removed."""
+    """A hidden folder in or beside ``out`` whose files move there together, always removed.
+
+    It lies on the file system of ``out``, so that moving is renaming: within ``out`` if that
+    exists, else in the folder that will hold it.
+    """
 
     def __init__(self, out: Path) -> None:
-        self._out = out
+        self._out = out.resolve()
+        self._name = out
+        self._made: list[Path] = []
 
     def __enter__(self) -> _Staging:
-        if self._out.exists() and not self._out.is_dir():
-            raise VideoWriteError(f"{self._out} is a file; give --out a folder")
         try:
-            self._made = _make_folders(self._out.absolute().parent)
-            self.folder = Path(
-                tempfile.mkdtemp(prefix=f".{self._out.name}-", dir=self._out.absolute().parent)
-            )
+            if self._out.exists() and not self._out.is_dir():
+                raise VideoWriteError(f"{self._name} is a file; give --out a folder")
+            home = self._out if self._out.is_dir() else self._out.parent
+            self._made = _make_folders(home)
+            self.folder = Path(tempfile.mkdtemp(prefix=f".{self._out.name[:40]}-", dir=home))
         except OSError as exc:
-            raise VideoWriteError(f"cannot write to {self._out}: {exc.strerror}") from exc
+            self._unmake()
+            raise self._refusal(exc) from exc
         return self
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        for folder in self._made:
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        self._unmake()
 
     def publish(self) -> tuple[Path, ...]:
         """Move all files into ``out`` and return their new paths, the report last."""
@@ -159,10 +167,29 @@ class _Staging:
             self.folder.iterdir(), key=lambda path: (path.name == REPORT_NAME, path.name)
         )
         try:
+            for path in files:
+                if (self._out / path.name).is_dir():
+                    raise VideoWriteError(
+                        f"{self._name / path.name} is a folder; remove it or choose another --out"
+                    )
             self._out.mkdir(exist_ok=True)
-            return tuple(path.replace(self._out / path.name) for path in files)
+            for path in files:
+                path.replace(self._out / path.name)
+            # What an earlier analysis left there does not belong to this one.
+            for name in OUTPUT_NAMES - {path.name for path in files}:
+                (self._out / name).unlink(missing_ok=True)
         except OSError as exc:
-            raise VideoWriteError(f"cannot write to {self._out}: {exc.strerror}") from exc
+            raise self._refusal(exc) from exc
+        return tuple(self._name / path.name for path in files)
+
+    def _refusal(self, exc: OSError) -> VideoWriteError:
+        return VideoWriteError(f"cannot write to {self._name}: {exc.strerror}")
+
+    def _unmake(self) -> None:
+        """Remove the folders that were made, as far as nothing is in them."""
+        for folder in self._made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _make_folders(folder: Path) -> list[Path]:

@@ -161,6 +161,49 @@ def test_older_results_survive_a_failure_and_are_replaced_by_a_success(
     assert (out / "mine.txt").read_text() == "kept"
 
 
+def test_a_folder_where_a_file_should_be_is_refused_and_nothing_is_replaced(
+    tmp_path: Path, clip: Path, squats: list[PoseDetections]
+) -> None:
+    out = tmp_path / "out"
+    (out / "report.html").mkdir(parents=True)
+    (out / "reps.json").write_text("old")
+    with pytest.raises(VideoWriteError, match=r"report\.html is a folder"):
+        analyze_clip(AnalysisRequest(clip, "squat", out), detector=ReplayDetector(squats))
+    assert {path.name for path in out.iterdir()} == {"report.html", "reps.json"}
+    assert (out / "reps.json").read_text() == "old"
+
+
+def test_the_video_of_an_older_analysis_does_not_stay_beside_a_new_report(
+    tmp_path: Path, clip: Path, squats: list[PoseDetections]
+) -> None:
+    out = tmp_path / "out"
+    analyze_clip(AnalysisRequest(clip, "squat", out), detector=ReplayDetector(squats))
+    request = AnalysisRequest(clip, "squat", out, write_video=False)
+    analyze_clip(request, detector=ReplayDetector(squats))
+    assert not (out / "annotated.mp4").exists()
+
+
+def test_a_link_to_a_folder_elsewhere_is_followed(
+    tmp_path: Path, clip: Path, squats: list[PoseDetections]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    result = analyze_clip(
+        AnalysisRequest(clip, "squat", tmp_path / "out"), detector=ReplayDetector(squats)
+    )
+    assert (tmp_path / "elsewhere" / "report.html").is_file()
+    assert result.files[-1] == tmp_path / "out" / "report.html"
+
+
+def test_a_name_too_long_for_a_folder_leaves_no_parent_behind(
+    tmp_path: Path, clip: Path, squats: list[PoseDetections]
+) -> None:
+    out = tmp_path / "new" / ("n" * 300)
+    with pytest.raises(VideoWriteError, match="cannot write to"):
+        analyze_clip(AnalysisRequest(clip, "squat", out), detector=ReplayDetector(squats))
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_file_where_the_folder_should_be_is_refused(
     tmp_path: Path, clip: Path, squats: list[PoseDetections]
 ) -> None:
