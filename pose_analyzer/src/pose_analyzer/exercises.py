@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -196,12 +197,10 @@ def load_exercise(name_or_path: str) -> ExerciseSpec:
     UnknownExerciseError
         If no exercise has that name; the message lists those that exist.
     ExerciseError
-        If the file is not valid; the message names file, key and allowed values.
+        If the file cannot be read or is not valid; the message names file, key and allowed values.
     """
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
-        if not path.is_file():
-            raise UnknownExerciseError(f"there is no exercise file {path}")
         return _read(path)
     return _packaged(name_or_path.strip().lower().replace("-", "_").replace(" ", "_"))
 
@@ -224,8 +223,17 @@ def _folder() -> Path:
 def _read(path: Path) -> ExerciseSpec:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise ExerciseError(f"{path}: not valid YAML: {exc}") from exc
+    except FileNotFoundError as exc:
+        raise UnknownExerciseError(f"there is no exercise file {path}") from exc
+    except OSError as exc:
+        raise ExerciseError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark
+        place = f" in line {mark.line + 1}" if mark is not None else ""
+        raise ExerciseError(f"{path}: not valid YAML{place}: {exc.problem}") from exc
+    except (yaml.YAMLError, ValueError) as exc:
+        # A date that does not exist is a bare ValueError.
+        raise ExerciseError(f"{path}: not valid YAML: {str(exc).splitlines()[0]}") from exc
     return _Reader(str(path)).exercise(data)
 
 
@@ -238,24 +246,10 @@ class _Reader:
     def exercise(self, data: object) -> ExerciseSpec:
         """Return the checked exercise."""
         top = self._mapping(data, "", ExerciseSpec)
-        signal = self._mapping(top["signal"], "signal", SignalSpec)
         return ExerciseSpec(
             name=self._text(top["name"], "name"),
             title=self._text(top["title"], "title"),
-            signal=SignalSpec(
-                moving=self._names(signal["moving"], "signal.moving", KEYPOINT_NAMES),
-                resting=self._names(signal["resting"], "signal.resting", KEYPOINT_NAMES),
-                rest=self._choice(signal["rest"], "signal.rest", get_args(RestEnd)),
-                counted=self._choice(signal["counted"], "signal.counted", get_args(Counted)),
-                min_range=self._number(signal["min_range"], "signal.min_range", positive=True),
-                min_duration_s=self._number(
-                    signal["min_duration_s"], "signal.min_duration_s", positive=True
-                ),
-                max_duration_s=self._number(
-                    signal["max_duration_s"], "signal.max_duration_s", positive=True
-                ),
-                source=self._text(signal["source"], "signal.source"),
-            ),
+            signal=self._signal(top["signal"], "signal"),
             goals=tuple(
                 self._goal(item, f"goals[{index}]")
                 for index, item in enumerate(self._list(top["goals"], "goals"))
@@ -269,6 +263,29 @@ class _Reader:
                 for index, item in enumerate(self._list(top["faults"], "faults"))
             ),
             best_view=self._text(top["best_view"], "best_view"),
+        )
+
+    def _signal(self, data: object, key: str) -> SignalSpec:
+        item = self._mapping(data, key, SignalSpec)
+        moving = self._names(item["moving"], f"{key}.moving", KEYPOINT_NAMES)
+        resting = self._names(item["resting"], f"{key}.resting", KEYPOINT_NAMES)
+        both = [name for name in resting if name in moving]
+        if both:
+            raise self._error(f"{key}.resting", both, "points that are not among the moving")
+        shortest_s = self._number(item["min_duration_s"], f"{key}.min_duration_s", positive=True)
+        longest_s = self._number(item["max_duration_s"], f"{key}.max_duration_s", positive=True)
+        if not shortest_s < longest_s:
+            wanted = f"above min_duration_s ({shortest_s:g})"
+            raise self._error(f"{key}.max_duration_s", longest_s, wanted)
+        return SignalSpec(
+            moving=moving,
+            resting=resting,
+            rest=self._choice(item["rest"], f"{key}.rest", get_args(RestEnd)),
+            counted=self._choice(item["counted"], f"{key}.counted", get_args(Counted)),
+            min_range=self._number(item["min_range"], f"{key}.min_range", positive=True),
+            min_duration_s=shortest_s,
+            max_duration_s=longest_s,
+            source=self._text(item["source"], f"{key}.source"),
         )
 
     def _goal(self, data: object, key: str) -> JointGoal:
@@ -285,31 +302,59 @@ class _Reader:
 
     def _criterion(self, data: object, key: str) -> CriterionSpec:
         item = self._mapping(data, key, CriterionSpec)
+        name: Criterion = self._choice(item["name"], f"{key}.name", get_args(Criterion))
+        joint = self._choice(item["joint"], f"{key}.joint", ("", *_SIDELESS_JOINTS))
+        if not joint and name in {"depth", "range_of_motion"}:
+            raise self._error(f"{key}.joint", joint, f"the joint to read for {name}")
+        goal, worst = self._two_ends(item, key, "goal", "worst")
+        min_yaw_deg, max_yaw_deg = self._yaws(item, key)
         return CriterionSpec(
-            name=self._choice(item["name"], f"{key}.name", get_args(Criterion)),
+            name=name,
             weight=self._number(item["weight"], f"{key}.weight", positive=True),
-            joint=self._choice(item["joint"], f"{key}.joint", ("", *_SIDELESS_JOINTS)),
-            goal=self._number(item["goal"], f"{key}.goal"),
-            worst=self._number(item["worst"], f"{key}.worst"),
-            min_yaw_deg=self._number(item["min_yaw_deg"], f"{key}.min_yaw_deg"),
-            max_yaw_deg=self._number(item["max_yaw_deg"], f"{key}.max_yaw_deg"),
+            joint=joint,
+            goal=goal,
+            worst=worst,
+            min_yaw_deg=min_yaw_deg,
+            max_yaw_deg=max_yaw_deg,
             source=self._text(item["source"], f"{key}.source"),
         )
 
     def _fault(self, data: object, key: str) -> FaultSpec:
         item = self._mapping(data, key, FaultSpec)
+        limit, severe = self._two_ends(item, key, "limit", "severe")
+        min_yaw_deg, max_yaw_deg = self._yaws(item, key)
         return FaultSpec(
             name=self._text(item["name"], f"{key}.name"),
             measure=self._text(item["measure"], f"{key}.measure"),
-            limit=self._number(item["limit"], f"{key}.limit"),
-            severe=self._number(item["severe"], f"{key}.severe"),
-            min_yaw_deg=self._number(item["min_yaw_deg"], f"{key}.min_yaw_deg"),
-            max_yaw_deg=self._number(item["max_yaw_deg"], f"{key}.max_yaw_deg"),
+            limit=limit,
+            severe=severe,
+            min_yaw_deg=min_yaw_deg,
+            max_yaw_deg=max_yaw_deg,
             cue=self._text(item["cue"], f"{key}.cue"),
             praise=self._text(item["praise"], f"{key}.praise"),
             priority=int(self._number(item["priority"], f"{key}.priority", positive=True)),
             source=self._text(item["source"], f"{key}.source"),
         )
+
+    def _two_ends(
+        self, item: dict[str, object], key: str, first: str, last: str
+    ) -> tuple[float, float]:
+        """Return two numbers whose order says which direction is bad, so they must differ."""
+        start = self._number(item[first], f"{key}.{first}")
+        end = self._number(item[last], f"{key}.{last}")
+        if start == end:
+            raise self._error(f"{key}.{last}", item[last], f"other than {first} ({start:g})")
+        return start, end
+
+    def _yaws(self, item: dict[str, object], key: str) -> tuple[float, float]:
+        names = ("min_yaw_deg", "max_yaw_deg")
+        low, high = (self._number(item[name], f"{key}.{name}") for name in names)
+        for name, yaw_deg in zip(names, (low, high), strict=True):
+            if not 0.0 <= yaw_deg <= 90.0:
+                raise self._error(f"{key}.{name}", yaw_deg, "a yaw from 0 to 90")
+        if low > high:
+            raise self._error(f"{key}.max_yaw_deg", high, f"at least min_yaw_deg ({low:g})")
+        return low, high
 
     def _mapping(self, data: object, key: str, spec: type) -> dict[str, object]:
         """Return a mapping with exactly the fields of the dataclass ``spec``."""
@@ -341,9 +386,15 @@ class _Reader:
     def _number(self, data: object, key: str, *, positive: bool = False) -> float:
         if isinstance(data, bool) or not isinstance(data, int | float):
             raise self._error(key, data, "a number")
-        if positive and data <= 0:
+        try:
+            number = float(data)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise self._error(key, data, "a finite number")
+        if positive and number <= 0.0:
             raise self._error(key, data, "a number above 0")
-        return float(data)
+        return number
 
     def _choice(self, data: object, key: str, allowed: tuple[ChoiceT, ...]) -> ChoiceT:
         for choice in allowed:

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from pose_analyzer.errors import ReferencesError
+from pose_analyzer.errors import ExerciseError, ReferencesError
 from pose_analyzer.exercises import CriterionSpec, ExerciseSpec, FaultSpec
 from pose_analyzer.form_measures import (
     MEASURES,
@@ -79,11 +79,13 @@ class FormScorer:
 
     Raises
     ------
-    ValueError
-        If a fault of ``spec`` names a measure that does not exist.
+    ExerciseError
+        If a fault or criterion of ``spec`` reads a measure that does not exist, or its two ends
+        are the same, which has no direction.
     """
 
     def __init__(self, spec: ExerciseSpec, curves: ReferenceCurves | None = None) -> None:
+        _require_judgeable(spec)
         self.spec = spec
         self.curves = ReferenceCurves.from_goals(spec.goals) if curves is None else curves
         self._columns = np.flatnonzero(~np.isnan(self.curves.deg[0, 0]))
@@ -91,12 +93,6 @@ class FormScorer:
         self._per_tolerance = 1.0 / self.curves.tolerance_deg[:, :, self._columns]
         self._resting = [KEYPOINT_INDEX[name] for name in spec.signal.resting]
         self._faults = [fault for fault in spec.faults if fault.measure != SET_TEMPO_SPREAD]
-        for fault in spec.faults:
-            if fault.measure not in MEASURES:
-                raise ValueError(
-                    f"fault {fault.name!r} names an unknown measure {fault.measure!r}; "
-                    f"known measures: {', '.join(sorted(MEASURES))}"
-                )
 
     def fit(self, references: Sequence[RepMotion]) -> FormScorer:
         """Return a scorer whose goals come from good repetitions of this exercise.
@@ -272,11 +268,11 @@ class FormScorer:
     def _depth(self, criterion: CriterionSpec, rep: _Rep) -> tuple[Measured, str]:
         """Return the extreme angle of a joint in the direction of the goal."""
         end = "largest" if criterion.goal > criterion.worst else "smallest"
-        value = rep.measured(f"{end}_{criterion.joint}_deg")
+        value = rep.measured(_measure_of(criterion))
         return value, _angle_evidence(f"{end} {criterion.joint} angle", value, criterion)
 
     def _range(self, criterion: CriterionSpec, rep: _Rep) -> tuple[Measured, str]:
-        value = rep.measured(f"{criterion.joint}_range_deg")
+        value = rep.measured(_measure_of(criterion))
         return value, _angle_evidence(f"{criterion.joint} moved through", value, criterion)
 
     def _symmetry(self, criterion: CriterionSpec, rep: _Rep) -> tuple[Measured, str]:
@@ -361,6 +357,41 @@ def _share(value: float, none: float, all_: float) -> float:
     return float(np.clip((value - none) / (all_ - none), 0.0, 1.0))
 
 
+def _require_judgeable(spec: ExerciseSpec) -> None:
+    """Raise if a fault or criterion could not be judged, whatever the repetition."""
+    for index, fault in enumerate(spec.faults):
+        key = f"exercise {spec.name}: faults[{index}]"
+        if fault.measure not in MEASURES:
+            raise ExerciseError(
+                f"{key}.measure must be one of: {', '.join(sorted(MEASURES))}, "
+                f"got {fault.measure!r}"
+            )
+        if fault.limit == fault.severe:
+            raise ExerciseError(f"{key}.severe must be other than limit ({fault.limit:g})")
+    for index, criterion in enumerate(spec.criteria):
+        key = f"exercise {spec.name}: criteria[{index}]"
+        name = _measure_of(criterion)
+        if name and name not in MEASURES:
+            raise ExerciseError(
+                f"{key}.joint must be a joint that {criterion.name} can read, "
+                f"got {criterion.joint!r}"
+            )
+        if criterion.goal == criterion.worst:
+            raise ExerciseError(f"{key}.worst must be other than goal ({criterion.goal:g})")
+
+
+def _measure_of(criterion: CriterionSpec) -> str:
+    """Return the measure that a criterion reads; empty if it reads several or none."""
+    if criterion.name == "depth":
+        end = "largest" if criterion.goal > criterion.worst else "smallest"
+        return f"{end}_{criterion.joint}_deg"
+    if criterion.name == "range_of_motion":
+        return f"{criterion.joint}_range_deg"
+    if criterion.name == "symmetry" and criterion.joint:
+        return f"{criterion.joint}_difference_deg"
+    return ""
+
+
 def _alignment_score(tolerances: float) -> float:
     return 100.0 * _share(tolerances, ALIGNMENT_COSTS_ALL, 1.0)
 
@@ -405,13 +436,9 @@ def _label(measure_name: str) -> tuple[str, str]:
 
 def _shifted(criterion: CriterionSpec, references: Sequence[RepMotion]) -> CriterionSpec:
     """Return the criterion with its goal moved to what the references reach."""
-    if criterion.name == "depth":
-        end = "largest" if criterion.goal > criterion.worst else "smallest"
-        name = f"{end}_{criterion.joint}_deg"
-    elif criterion.name == "range_of_motion":
-        name = f"{criterion.joint}_range_deg"
-    else:
+    if criterion.name not in {"depth", "range_of_motion"}:
         return criterion
+    name = _measure_of(criterion)
     reached = median_seen(np.array([measure(name, motion).value for motion in references]))
     if np.isnan(reached):
         return criterion

@@ -156,12 +156,31 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_exercise(str(tmp_path / "nothing.yaml"))
 
 
-@pytest.mark.parametrize("content", [b"name: [", b"\xff\xfe\x00"])
-def test_a_file_that_is_no_yaml_is_refused(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"name: x\ntitle: [", "in line 2: expected the node content"),
+        (b"name: x\n\ntitle: a: b", "in line 3: mapping values are not allowed here"),
+        (b"name: 2020-13-45", "month must be in 1..12"),
+        (b"name: \x07", "special characters are not allowed"),
+        (b"\xff\xfe\x00", "'utf-8' codec"),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_refused_in_one_sentence(
+    content: bytes, told: str, tmp_path: Path
+) -> None:
     path = tmp_path / "broken.yml"
     path.write_bytes(content)
-    with pytest.raises(ExerciseError, match=r"broken\.yml: not valid YAML"):
+    with pytest.raises(ExerciseError, match=r"broken\.yml: not valid YAML") as caught:
         load_exercise(str(path))
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(ExerciseError, match=r"folder\.yaml: cannot be read: Is a directory"):
+        load_exercise(str(tmp_path / "folder.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -183,6 +202,29 @@ def test_a_file_that_is_no_yaml_is_refused(content: bytes, tmp_path: Path) -> No
         ("faults.0.limit", "high", r"faults\[0\].limit must be a number, got 'high'"),
         ("faults.0.cue", "", r"faults\[0\].cue must be a text"),
         ("faults.0.praise", None, r"key 'praise' is missing in faults\[0\]"),
+        ("faults.0.severe", 0.5, r"faults\[0\].severe must be other than limit \(0.5\), got 0.5"),
+        ("criteria.0.worst", 1, r"criteria\[0\].worst must be other than goal \(1\), got 1"),
+        ("faults.0.limit", float("nan"), r"faults\[0\].limit must be a finite number, got nan"),
+        ("faults.0.severe", float("inf"), r"faults\[0\].severe must be a finite number, got inf"),
+        pytest.param(
+            "faults.0.severe", 10**400, r"faults\[0\].severe must be a finite number", id="huge"
+        ),
+        ("faults.0.priority", float("inf"), r"faults\[0\].priority must be a finite number"),
+        ("signal.min_range", float("nan"), "signal.min_range must be a finite number, got nan"),
+        ("criteria.0.name", "depth", r"criteria\[0\].joint must be the joint .* depth, got \'\'"),
+        ("criteria.0.name", "range_of_motion", r"criteria\[0\].joint must be the joint"),
+        ("criteria.0.min_yaw_deg", -1, r"criteria\[0\].min_yaw_deg must be a yaw from 0 to 90"),
+        ("faults.0.max_yaw_deg", 91, r"faults\[0\].max_yaw_deg must be a yaw from 0 to 90"),
+        (
+            "signal.max_duration_s",
+            0.3,
+            r"signal.max_duration_s must be above min_duration_s \(0.3\)",
+        ),
+        (
+            "signal.resting",
+            ["left_hip", "left_shoulder"],
+            r"signal.resting must be points that are not among the moving, got \['left_shoulder'\]",
+        ),
         ("title", None, "key 'title' is missing in the file"),
         ("colour", "red", "unknown key 'colour' in the file; allowed keys: name, title"),
         ("signal.speed", 1, "unknown key 'speed' in signal; allowed keys: moving"),
@@ -195,6 +237,37 @@ def test_a_wrong_value_names_file_key_and_what_is_allowed(
     with pytest.raises(ExerciseError, match=message) as caught:
         load_exercise(file)
     assert str(caught.value).startswith(file)
+
+
+def test_yaws_in_the_wrong_order_are_refused(write: Write) -> None:
+    data = yaml.safe_load(yaml.safe_dump(GOOD))
+    data["faults"][0].update(min_yaw_deg=60, max_yaw_deg=40)
+    with pytest.raises(
+        ExerciseError, match=r"faults\[0\].max_yaw_deg must be at least min_yaw_deg"
+    ):
+        load_exercise(write("shrug.yaml", data))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "faults.0.measure",
+            "aura",
+            r"shrug: faults\[0\].measure must be one of: .*pause_s.*'aura'",
+        ),
+        ("criteria.0", {"name": "symmetry", "joint": "trunk_lean"}, r"shrug: criteria\[0\].joint"),
+    ],
+)
+def test_what_no_measure_can_tell_is_refused_before_scoring(
+    path: str, value: object, message: str, write: Write
+) -> None:
+    if isinstance(value, dict):
+        value = {"weight": 1, "goal": 1.0, "worst": 9.0, "source": "s", **value}
+        value |= {"min_yaw_deg": 0, "max_yaw_deg": 90}
+    spec = load_exercise(write("shrug.yaml", changed(path, value)))
+    with pytest.raises(ExerciseError, match=message):
+        FormScorer(spec)
 
 
 def test_a_file_that_is_a_list_is_refused(write: Write) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pose_analyzer.errors import ReferencesError
+from pose_analyzer.errors import ExerciseError, ReferencesError
 from pose_analyzer.exercises import exercise_names, load_exercise
 from pose_analyzer.form_reference import ReferenceCurves
 from pose_analyzer.form_scorer import TECHNIQUE, FormScorer
@@ -285,8 +285,18 @@ def test_fitting_keeps_a_goal_that_the_references_do_not_show(rep_motions: RepMo
 def test_an_unknown_measure_is_refused_when_the_scorer_is_made() -> None:
     spec = load_exercise("squat")
     fault = dataclasses.replace(spec.faults[0], measure="aura")
-    with pytest.raises(ValueError, match="unknown measure 'aura'"):
+    with pytest.raises(ExerciseError, match=r"squat: faults\[0\].measure must be .*'aura'"):
         FormScorer(dataclasses.replace(spec, faults=(fault,)))
+
+
+def test_a_limit_without_a_direction_is_refused_when_the_scorer_is_made() -> None:
+    spec = load_exercise("squat")
+    fault = dataclasses.replace(spec.faults[0], severe=spec.faults[0].limit)
+    with pytest.raises(ExerciseError, match=r"squat: faults\[0\].severe must be other than"):
+        FormScorer(dataclasses.replace(spec, faults=(fault,)))
+    criterion = dataclasses.replace(spec.criteria[0], worst=spec.criteria[0].goal)
+    with pytest.raises(ExerciseError, match=r"squat: criteria\[0\].worst must be other than"):
+        FormScorer(dataclasses.replace(spec, criteria=(criterion,)))
 
 
 def test_depth_that_should_be_large_is_judged_upwards(rep_motions: RepMotions) -> None:
