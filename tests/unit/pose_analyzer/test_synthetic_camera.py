@@ -104,8 +104,23 @@ def test_what_is_outside_the_picture_is_not_visible() -> None:
         ({"width": 4}, "at least 16"),
         ({"fps": 0.0}, "fps"),
         ({"fov_deg": 1.0}, "fov_deg"),
+        ({"yaw_deg": float("nan")}, "yaw_deg must be finite, got nan"),
+        ({"yaw_deg": float("inf")}, "yaw_deg must be finite, got inf"),
+        ({"pitch_deg": float("nan")}, "pitch_deg"),
+        ({"distance_m": float("nan")}, "distance_m"),
+        ({"distance_m": float("inf")}, "distance_m"),
+        ({"fps": float("nan")}, "fps"),
+        ({"fps": float("inf")}, "fps"),
+        ({"aim_height_m": float("nan")}, "aim_height_m"),
+        ({"width": 7682}, r"at most 7680 x 4320 .* got 7682 x 1080"),
+        ({"width": 4322, "height": 4322}, "at most 7680 x 4320"),
     ],
 )
 def test_impossible_cameras_are_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Camera(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(7680, 4320), (4320, 7680)])
+def test_the_largest_picture_may_stand_or_lie(size: tuple[int, int]) -> None:
+    assert Camera(width=size[0], height=size[1]).size == size

@@ -326,6 +326,7 @@ def test_faults_that_cannot_be_read_say_why(text: str, message: str) -> None:
     [
         ({"exercise": "sqaut"}, "unknown exercise 'sqaut'; known exercises: squat, push_up"),
         ({"reps": -1}, "reps"),
+        ({"seed": -1}, "seed must not be negative, got -1"),
         ({"depth": 2.0}, "depth"),
         ({"variation": 0.9}, "variation"),
         ({"exercise": "biceps_curl", "faults": (Fault("hip_sag"),)}, "it can show: shallow_depth"),

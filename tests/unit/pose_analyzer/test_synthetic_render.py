@@ -227,6 +227,8 @@ def test_impossible_settings_are_refused() -> None:
         ClipSpec(look=99)
     with pytest.raises(ValueError, match="even"):
         ClipSpec(width=641)
+    with pytest.raises(ValueError, match="reps must be at least 1, got 0"):
+        ClipSpec(reps=0)
 
 
 def small_clip(bystanders: int = 0) -> ClipSpec:
@@ -266,13 +268,47 @@ def test_a_clip_starts_with_its_index(tmp_path: Path) -> None:
     assert data.index(b"moov") < data.index(b"mdat")
 
 
-def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+def test_folders_that_are_missing_are_made(tmp_path: Path) -> None:
     pytest.importorskip("av")
-    with pytest.raises(VideoWriteError, match=r"cannot write .*nowhere.*clip\.mp4"):
-        synthesize_clip(small_clip(), tmp_path / "nowhere" / "clip.mp4")
+    out = tmp_path / "a" / "b" / "clip.mp4"
+    synthesize_clip(small_clip(), out)
+    assert load_truth(out).rep_count == 1
 
 
-def test_a_clip_that_breaks_off_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("out", ["file/clip.mp4", "file/below/clip.mp4", "folder.mp4", "no.mp4"])
+def test_a_place_that_cannot_be_written_is_named_before_anything_is_drawn(
+    out: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("av")
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "no.truth.json").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    drawn: list[int] = []
+    with pytest.raises(VideoWriteError, match=rf"^cannot write .*{out}: \S.*; ") as caught:
+        synthesize_clip(small_clip(), tmp_path / out, lambda done, _: drawn.append(done))
+    assert "\n" not in str(caught.value)
+    assert drawn == []
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_clip_that_breaks_off_leaves_the_one_before(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    out = tmp_path / "clip.mp4"
+    synthesize_clip(small_clip(), out)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def stop(done: int, of: int) -> None:
+        if done == of:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(VideoWriteError, match="No space left on device"):
+        synthesize_clip(small_clip(bystanders=1), out, stop)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("folder", [".", "a/b"])
+def test_a_clip_that_breaks_off_leaves_nothing_behind(folder: str, tmp_path: Path) -> None:
     pytest.importorskip("av")
 
     def stop(done: int, _: int) -> None:
@@ -280,7 +316,7 @@ def test_a_clip_that_breaks_off_leaves_nothing_behind(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthesize_clip(small_clip(), tmp_path / "clip.mp4", stop)
+        synthesize_clip(small_clip(), tmp_path / folder / "clip.mp4", stop)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,11 +6,16 @@ Image axes: x right, y down, pixels, the middle of the first pixel at (0, 0).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from pose_analyzer.types import FloatArray
+
+LARGEST_PX: Final = (7680, 4320)
+"""The largest picture, lying or standing: 8K UHD, the most that level 6 of H.264 encodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ class Camera:
     distance_m : float
         From the point it looks at.
     width, height : int
-        Pixels, at least 16.
+        Pixels, at least 16 and at most `LARGEST_PX`.
     fps : float
         Frames a second.
     fov_deg : float
@@ -46,12 +51,20 @@ class Camera:
     aim_height_m: float = 0.95
 
     def __post_init__(self) -> None:
+        for name in ("yaw_deg", "pitch_deg", "distance_m", "fps", "aim_height_m"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
         if not -89.0 < self.pitch_deg < 89.0:
             raise ValueError(f"pitch_deg must be in (-89, 89), got {self.pitch_deg}")
         if self.distance_m <= 0.0:
             raise ValueError(f"distance_m must be positive, got {self.distance_m}")
         if min(self.width, self.height) < 16:
             raise ValueError(f"the picture must be at least 16 pixels, got {self.size}")
+        if max(self.size) > max(LARGEST_PX) or min(self.size) > min(LARGEST_PX):
+            raise ValueError(
+                f"the picture must be at most {LARGEST_PX[0]} x {LARGEST_PX[1]} pixels, "
+                f"got {self.width} x {self.height}"
+            )
         if self.fps <= 0.0:
             raise ValueError(f"fps must be positive, got {self.fps}")
         if not 5.0 <= self.fov_deg <= 150.0:

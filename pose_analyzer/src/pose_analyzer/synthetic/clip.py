@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import errno
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +22,7 @@ from pose_analyzer.synthetic.motion import MotionSpec
 from pose_analyzer.synthetic.render import RenderConfig, Renderer
 from pose_analyzer.synthetic.schedule import Tempo
 from pose_analyzer.synthetic.truth import Truth, synthesize
-from pose_analyzer.synthetic.truth_file import save_truth
+from pose_analyzer.synthetic.truth_file import save_truth, truth_paths
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -35,7 +38,7 @@ class ClipSpec:
     Attributes
     ----------
     exercise, reps, faults, depth, tempo, variation, seed
-        As in `MotionSpec`. ``seed`` is also that of the sensor noise.
+        As in `MotionSpec`, but at least one repetition. ``seed`` is also that of the sensor noise.
     yaw_deg, pitch_deg, distance_m, fps, width, height
         As in `Camera`. Width and height must be even, as H.264 wants them.
     stature_m : float
@@ -68,6 +71,8 @@ class ClipSpec:
     shutter: float = 0.4
 
     def __post_init__(self) -> None:
+        if self.reps < 1:
+            raise ValueError(f"reps must be at least 1, got {self.reps}")
         if not 0 <= self.bystanders <= 4:
             raise ValueError(f"bystanders must be in [0, 4], got {self.bystanders}")
         if not 0 <= self.look < len(LOOKS):
@@ -103,7 +108,8 @@ def synthesize_clip(spec: ClipSpec, out: Path, progress: Progress | None = None)
     spec : ClipSpec
         What to render.
     out : Path
-        The ``.mp4`` to write; ``.truth.npz`` and ``.truth.json`` come beside it.
+        The ``.mp4`` to write; ``.truth.npz`` and ``.truth.json`` come beside it. Folders that
+        are missing are made.
     progress : callable, optional
         Told how far it is.
 
@@ -112,7 +118,7 @@ def synthesize_clip(spec: ClipSpec, out: Path, progress: Progress | None = None)
     ValueError
         If the specification is impossible; the message says what is allowed.
     VideoWriteError
-        If the clip cannot be written. Nothing half-written stays.
+        If the clip cannot be written. Nothing half-written stays, and what was there before does.
     """
     camera = spec.camera
     athlete = Athlete(spec.stature_m, look=LOOKS[spec.look])
@@ -128,7 +134,8 @@ def write_clip(
 ) -> None:
     """Write a clip that plays in a browser (H.264, yuv420p, fast start), and its truth.
 
-    The files are written under another name and renamed when they are complete.
+    The files are written in a folder beside ``out`` and move to their places together when all
+    are complete.
 
     Raises
     ------
@@ -146,18 +153,47 @@ def write_clip(
         raise DependencyMissingError(
             "writing a clip needs PyAV; install it with: pip install 'pose-analyzer[video]'"
         ) from exc
-    partial = out.with_name(out.name + ".part")
+    options = {"movflags": "faststart"}
     try:
-        with av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as file:
-            _encode(file, truth, renderer, progress)
-        save_truth(truth, out)
-        partial.replace(out)
+        with _staging(out) as folder:
+            clip = folder / out.name
+            with av.open(str(clip), "w", format="mp4", options=options) as file:
+                _encode(file, truth, renderer, progress)
+            save_truth(truth, clip)
+            for made, place in zip(_files(clip), _files(out), strict=True):
+                made.replace(place)
     except (OSError, av.FFmpegError) as exc:
         raise VideoWriteError(
-            f"cannot write {out}: {exc.strerror or exc}; choose a folder that exists and has room"
+            f"cannot write {out}: {exc.strerror or exc}; choose a place that may be written "
+            "and has room"
         ) from exc
+
+
+@contextlib.contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """Make a folder beside ``out``, with its parents; take away what is empty or unfinished."""
+    for path in _files(out):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, f"{path.name or path} is a folder")
+    parent = out.absolute().parent
+    if parent.is_file():
+        raise NotADirectoryError(errno.ENOTDIR, f"{out.parent} is a file, not a folder")
+    missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=".synth-", dir=parent, ignore_cleanup_errors=True
+        ) as folder:
+            yield Path(folder)
     finally:
-        partial.unlink(missing_ok=True)
+        for made in missing:
+            # A folder that came to hold something stays.
+            with contextlib.suppress(OSError):
+                made.rmdir()
+
+
+def _files(clip: Path) -> tuple[Path, ...]:
+    return (clip, *truth_paths(clip)) if clip.name else (clip,)
 
 
 def _encode(

@@ -47,7 +47,7 @@ class MotionSpec:
     faults : tuple of Fault
         What is wrong.
     seed : int
-        Of the variation. The same specification always gives the same motion.
+        Of the variation, not negative. The same specification always gives the same motion.
     x_m, y_m : float
         Where on the floor.
     heading_deg : float
@@ -72,6 +72,8 @@ class MotionSpec:
             )
         if self.reps < 0:
             raise ValueError(f"reps must not be negative, got {self.reps}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
         if not 0.2 <= self.depth <= 1.05:
             raise ValueError(f"depth must be in [0.2, 1.05], got {self.depth}")
         if not 0.0 <= self.variation <= 0.3:
