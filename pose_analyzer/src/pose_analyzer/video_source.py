@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _FALLBACK_FPS: Final = 30.0
 """For a file that states neither times nor a rate: the commonest rate (chosen by us)."""
+_LEAST_STEP_S: Final = 2.0 / 90_000.0
+"""Two ticks of the clock of MPEG systems, so that frames differ when rounded to it."""
 _TEXT_FORMATS: Final = frozenset({"tty", "bin", "adf", "idf", "xbin"})
 """Demuxers of the video library that render plain text as a picture of a terminal."""
 _SQUARE_TOLERANCE: Final = 0.01
@@ -114,7 +116,8 @@ class VideoFile:
     Notes
     -----
     A frame's time is its presentation time, counted from the first frame. Times that a damaged
-    file repeats or turns back are moved on by one nominal frame, so time always increases.
+    file repeats (to 22 microseconds) or turns back are moved on by one nominal frame, so time
+    always increases by so much that it can be written to another video.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -311,9 +314,9 @@ class _Clock:
     """Turns presentation times into times that begin at 0 and always increase."""
 
     def __init__(self, nominal_s: float) -> None:
-        self._nominal_s = nominal_s
+        self._nominal_s = max(nominal_s, _LEAST_STEP_S)
         self._offset_s: float | None = None
-        self._last_s = -nominal_s
+        self._last_s = -self._nominal_s
         self.end_s = 0.0
 
     def tell(self, presented_s: float | None) -> float:
@@ -325,7 +328,7 @@ class _Clock:
             if self._offset_s is None:
                 self._offset_s = presented_s - expected_s
             time_s = presented_s - self._offset_s
-            if time_s <= self._last_s:
+            if time_s < self._last_s + _LEAST_STEP_S:
                 # Repeated or turned back (joined files): go on from here.
                 self._offset_s = presented_s - expected_s
                 time_s = expected_s

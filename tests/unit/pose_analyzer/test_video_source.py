@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from pose_analyzer.errors import DependencyMissingError, VideoError
+from pose_analyzer.report.video_writer import VideoWriter
 from pose_analyzer.types import ImageArray
 from pose_analyzer.video_source import VideoFile
 
@@ -111,6 +112,46 @@ def test_time_starts_at_zero_when_the_file_starts_later(tmp_path: Path) -> None:
     video = VideoFile(write_clip(tmp_path / "late.mp4", noise(3), times_ms=[5000, 5040, 5080]))
     np.testing.assert_allclose([f.time_s for f in video], [0.0, 0.04, 0.08], atol=1e-6)
     assert video.ended_early is None
+
+
+def retimed(clip: Path, out: Path, times_us: Sequence[int]) -> Path:
+    """Copy a clip with other presentation times, in microseconds."""
+    micro = Fraction(1, 1_000_000)
+    with av.open(str(clip)) as source, av.open(str(out), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        stream.time_base = micro
+        packets = [packet for packet in source.demux(video=0) if packet.dts is not None]
+        for time_us, packet in zip(times_us, packets, strict=True):
+            packet.stream, packet.time_base = stream, micro
+            packet.pts = packet.dts = time_us
+            target.mux(packet)
+    return out
+
+
+@pytest.mark.parametrize(
+    "times_us",
+    [
+        [0, 33333, 33335, 66666, 100000],
+        # Steps of one tick of the writer's clock and a little that round to the same tick.
+        [0, 33350, 33361, 66666, 100000],
+        # No rate to go on by: the average one is finer than the writer's clock too.
+        [0, 2, 4, 6, 8],
+    ],
+)
+def test_pictures_closer_than_a_video_can_be_written_are_moved_apart(
+    times_us: list[int], tmp_path: Path
+) -> None:
+    video = VideoFile(
+        retimed(write_clip(tmp_path / "a.mp4", noise(5)), tmp_path / "b.mp4", times_us)
+    )
+    times_s = [frame.time_s for frame in video]
+    assert times_s[0] == 0.0
+    with VideoWriter(tmp_path / "c.mp4", 64, 48, 30.0) as writer:
+        for frame in video:
+            writer.write(frame.image, frame.time_s)
+    np.testing.assert_allclose(
+        [f.time_s for f in VideoFile(tmp_path / "c.mp4")], times_s, atol=1e-5
+    )
 
 
 def test_raw_stream_without_times_gets_them_from_the_rate(tmp_path: Path) -> None:
