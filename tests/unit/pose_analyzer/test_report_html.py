@@ -121,6 +121,19 @@ def test_nothing_is_loaded_from_elsewhere(
     assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", text)
 
 
+def test_words_for_screen_readers_do_not_widen_the_page(
+    play_clip: PlayClip, tmp_path: Path, squat: ExerciseSpec
+) -> None:
+    text = written(play_clip(2), tmp_path, squat)
+    rules = dict(re.findall(r"^([^\s{}@][^{}]*?) \{([^{}]*)\}", text, re.MULTILINE))
+    assert "position: absolute" in rules[".unseen"]
+    table = text[text.index('<div class="wide"><table class="reps">') :]
+    assert 'class="unseen"' in table[: table.index("</thead>")]
+    # Positioned against the page, they would stand outside the box that scrolls.
+    assert "overflow-x: auto" in rules[".wide"]
+    assert "position: relative" in rules[".wide"]
+
+
 def test_hostile_names_stay_text(play_clip: PlayClip, tmp_path: Path, squat: ExerciseSpec) -> None:
     evil = '"><script>alert(1)</script>'
     clip = play_clip(2, source=evil, cue_text=evil)
