@@ -298,6 +298,12 @@ def write_report(
 ) -> None:
     """Write reports/real_clips."""
     report = Report("real_clips", command="scripts/run real-clips")
+    report.text(
+        "The smallest ranges and shortest durations of the exercises were chosen with these clips "
+        "in view, so their counts flatter; clips nobody has looked at will tell. Most hold one to "
+        "three repetitions. Detections may come from a cache of an earlier run of the same "
+        "detectors; the seconds above are then those of the rest."
+    )
     counted = [clip for clip in chosen if clip.full_reps is not None]
     for name, found in outcomes.items():
         summarise(report, name, found, counted)
