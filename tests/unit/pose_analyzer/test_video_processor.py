@@ -325,6 +325,19 @@ def test_one_frame_is_enough() -> None:
     assert summary.duration_s == pytest.approx(1 / 30.0)
 
 
+def test_memory_does_not_grow_with_the_clip() -> None:
+    def peak(n: int) -> int:
+        tracemalloc.start()
+        # Small pictures: how many wait between the threads is chance, and must not matter.
+        analyze_video(_Clip(n, width=32, height=24), _Replay([NOBODY]), pipeline(), [])
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    peak(20)
+    assert peak(400) < 1.2 * peak(100)
+
+
 def test_only_the_frames_between_the_stages_are_in_memory() -> None:
     width, height, in_flight = 320, 240, 20
     tracemalloc.start()
