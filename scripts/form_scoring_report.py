@@ -18,9 +18,9 @@ from report_lib import Report, Timing, measure
 
 from pose_analyzer.biomechanics import JointAngleCalculator
 from pose_analyzer.exercises import load_exercise
-from pose_analyzer.form_anomaly_detector import FormAnomalyDetector
 from pose_analyzer.form_scorer import FormScorer
 from pose_analyzer.pipeline import StreamPipeline
+from pose_analyzer.set_comparison import SetComparison
 from pose_analyzer.synthetic import (
     EXERCISES,
     FAULTS_OF,
@@ -324,13 +324,13 @@ def times(report: Report) -> None:
     """Time a pose, a sequence and a repetition of a set."""
     motion = sequence()
     scorer = FormScorer(load_exercise("squat"))
-    detector, rng = FormAnomalyDetector(), np.random.default_rng(0)
+    detector, rng = SetComparison(), np.random.default_rng(0)
     noisy = iter([motion.deg + rng.normal(0.0, 2.0, motion.deg.shape) for _ in range(400)])
     for name, goal, timing in (
         ("pose", "<= 100", measure(lambda: scorer.score_pose(motion.deg[30], 0.5), 3000, 200)),
         ("60_frames", "<= 2000", measure(lambda: scorer.score(motion), 1000, 50)),
         ("60_frames_faults", None, measure(lambda: scorer.faults(motion), 1000, 50)),
-        ("rep_in_set", "<= 5000", measure(lambda: detector.judge_in_set(next(noisy)), 300, 50)),
+        ("rep_in_set", "<= 5000", measure(lambda: detector.judge(next(noisy)), 300, 50)),
     ):
         _add_time(report, name, goal, timing)
 

@@ -21,7 +21,6 @@ from speed_clip import add_clip_argument, clip_and_folder, describe
 from pose_analyzer.biomechanics import JointAngleCalculator
 from pose_analyzer.coaching import Coach
 from pose_analyzer.exercises import load_exercise
-from pose_analyzer.form_anomaly_detector import FormAnomalyDetector
 from pose_analyzer.form_scorer import FormScorer
 from pose_analyzer.kalman_smoother import KalmanSmoother
 from pose_analyzer.pipeline import StreamPipeline
@@ -32,6 +31,7 @@ from pose_analyzer.report.annotate import Annotator
 from pose_analyzer.report.html import HtmlReport
 from pose_analyzer.report.tables import FramesCsv, RepsJson, TrcFile
 from pose_analyzer.report.video_writer import AnnotatedVideo, VideoWriter
+from pose_analyzer.set_comparison import SetComparison
 from pose_analyzer.temporal_analyzer import TemporalAnalyzer
 from pose_analyzer.types import Frame
 from pose_analyzer.video_processor import FrameSink, analyze_video
@@ -138,7 +138,7 @@ def profile(clip: Path, folder: Path, detector: PoseDetector) -> Stopwatch:
             (RepCounter, "update", "count"),
             (FormScorer, "score", "judge"),
             (FormScorer, "faults", "judge"),
-            (FormAnomalyDetector, "judge_in_set", "judge"),
+            (SetComparison, "judge", "judge"),
             (Coach, "update", "coach"),
         ):
             timed.enter_context(watch.on(owner, method, stage))

@@ -14,8 +14,8 @@ import pytest
 
 from pose_analyzer.biomechanics import JointAngleCalculator
 from pose_analyzer.exercises import load_exercise
-from pose_analyzer.form_anomaly_detector import FormAnomalyDetector
 from pose_analyzer.form_scorer import FormScorer
+from pose_analyzer.set_comparison import SetComparison
 from pose_analyzer.synthetic import Camera, MotionSpec, synthesize
 from pose_analyzer.types import RepMotion
 
@@ -69,8 +69,8 @@ def test_a_sequence_of_60_frames_takes_at_most_two_milliseconds(
 def test_judging_a_repetition_in_its_set_takes_at_most_five_milliseconds(
     motion: RepMotion,
 ) -> None:
-    detector, rng = FormAnomalyDetector(), np.random.default_rng(0)
+    detector, rng = SetComparison(), np.random.default_rng(0)
     reps = iter([motion.deg + rng.normal(0.0, 2.0, motion.deg.shape) for _ in range(60)])
     for _ in range(25):
-        detector.judge_in_set(next(reps))
-    assert best_ms(lambda: detector.judge_in_set(next(reps)), 30) <= 5.0
+        detector.judge(next(reps))
+    assert best_ms(lambda: detector.judge(next(reps)), 30) <= 5.0

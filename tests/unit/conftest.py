@@ -29,6 +29,7 @@ from pose_analyzer.types import (
     Motion,
     Rep,
     RepAnalysis,
+    RepMotion,
     ScorePart,
     TrackedPose,
 )
@@ -193,8 +194,17 @@ def _rep(number: int, *, is_partial: bool) -> RepAnalysis:
     )
     return RepAnalysis(
         rep=rep,
-        deg=np.full((5, N_JOINTS), 120.0),
-        time_s=start_s + np.linspace(0.0, 2.0, 5),
+        motion=RepMotion(
+            time_s=start_s + np.linspace(0.0, 2.0, 5),
+            keypoints=np.full((5, N_KEYPOINTS, 2), 100.0),
+            confidence=np.full((5, N_KEYPOINTS), 0.9),
+            deg=np.full((5, N_JOINTS), 120.0),
+            sigma_deg=np.full((5, N_JOINTS), 4.0),
+            signal=np.array([0.0, 0.1, 0.2, 0.1, 0.0]),
+            turn_idx=2,
+            yaw_deg=84.0,
+            stature_px=700.0,
+        ),
         min_deg=low,
         max_deg=high,
         yaw_deg=84.0,

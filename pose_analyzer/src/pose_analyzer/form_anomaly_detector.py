@@ -1,11 +1,9 @@
-"""Repetitions that differ from good ones, or from the others of the same set.
+"""Repetitions that differ from good ones, with a false-positive rate that is guaranteed.
 
-`FormAnomalyDetector` knows two questions. Against *references* (`fit`, `judge`): dynamic time
-warping to the nearest good repetitions says how the course of the angles differs and in which
-joints, an Isolation Forest says whether the repetition as a whole is unusual; both together make
-one score, whose threshold is calibrated to a false-positive rate. Against the *set*
-(`judge_in_set`): is the newest repetition further from the earlier ones than they are from each
-other? That needs no reference and is what a live stream asks.
+A repetition is a sequence of any D channels. How strange it is are two numbers added: by how many
+of the references' own standard deviations it departs from the nearest good repetitions after
+dynamic time warping, and how isolated it is from them as a whole, in an Isolation Forest. The
+threshold comes from split conformal calibration on other good repetitions.
 
 References
 ----------
@@ -17,64 +15,93 @@ References
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 
+from pose_analyzer.anomaly_model import AnomalyModel, load_model, save_model
 from pose_analyzer.errors import ReferencesError
 from pose_analyzer.skeleton import JOINT_NAMES
-from pose_analyzer.time_warping import (
-    N_PHASES,
-    phase_normalised,
-    warped_attribution,
-    warped_distances,
-)
+from pose_analyzer.time_warping import phase_normalised, warped_distances
 from pose_analyzer.types import Anomaly, FloatArray
 
-MIN_EARLIER_REPS: Final = 5
 MIN_REFERENCES: Final = 8
+N_PHASES: Final = 40
+"""Rows of a repetition when it is compared: 0.1 s of a repetition of 4 s."""
 
-_BAND_RADIUS: Final = N_PHASES // 10
-_N_NEAREST: Final = 3
-_MEMORY_REPS: Final = 12
 _MAX_MISSING: Final = 0.5
-_MAD_TO_SD: Final = 1.4826
-_SET_THRESHOLD: Final = 3.0
-_SET_FLOOR_DEG: Final = 1.5
-_SPREAD_FLOOR_DEG: Final = 3.0
-_EDGE_ROWS: Final = 3
-_STILL_SHARE: Final = 0.1
-_N_TREES: Final = 100
-_SEED: Final = 20080
+_HALF_TRUST_REPS: Final = 1.0
+_N_OWN_NEAREST: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Good repetitions that set a threshold and are not references.
+
+    Attributes
+    ----------
+    sequences : sequence of arrays, shape (T_i, D)
+        NaN where not measured.
+    athletes : sequence of hashable, optional
+        Whose repetition each is: what the personal mode calibrates with.
+    """
+
+    sequences: Sequence[FloatArray]
+    athletes: Sequence[Hashable] = ()
+
+    def __post_init__(self) -> None:
+        if self.athletes and len(self.athletes) != len(self.sequences):
+            raise ValueError(
+                f"athletes needs one entry a sequence, got {len(self.athletes)} "
+                f"for {len(self.sequences)}"
+            )
 
 
 class FormAnomalyDetector:
-    """Judges repetitions against references, or against the earlier ones of their set.
+    """Judges repetitions against references.
 
     Parameters
     ----------
-    joints : tuple of str
+    channels : tuple of str
         Names of the D columns of every sequence.
+    floors : array, shape (D,), optional
+        Differences of good repetitions smaller than this are measurement and count as this, in
+        the unit of each channel. By default 1 % of how much a channel varies in the references.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> wave = np.sin(np.linspace(0.0, 3.14, 60))[:, None] * (90.0, 40.0)
+    >>> good = [wave + rng.normal(0.0, 2.0, wave.shape) for _ in range(40)]
+    >>> detector = FormAnomalyDetector(("knee", "hip"))
+    >>> detector.fit(good[:20], Calibration(good[20:]), false_positive_rate=0.05).judge(
+    ...     0.5 * wave
+    ... ).is_anomaly
+    True
     """
 
-    def __init__(self, joints: tuple[str, ...] = JOINT_NAMES) -> None:
-        self._joints = joints
-        self._model: _Model | None = None
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the set, but not the references."""
-        self._earlier: deque[FloatArray] = deque(maxlen=_MEMORY_REPS)
-        self._between: deque[FloatArray] = deque(maxlen=_MEMORY_REPS)
+    def __init__(
+        self, channels: tuple[str, ...] = JOINT_NAMES, floors: FloatArray | None = None
+    ) -> None:
+        if floors is not None and np.shape(floors) != (len(channels),):
+            raise ValueError(
+                f"floors needs one value for each of {len(channels)} channels, "
+                f"got shape {np.shape(floors)}"
+            )
+        self.channels = channels
+        self._floors = np.zeros(len(channels)) if floors is None else floors
+        self._model: AnomalyModel | None = None
+        self._own: FloatArray | None = None
 
     def fit(
         self,
         references: Sequence[FloatArray],
-        calibration: Sequence[FloatArray] | None = None,
+        calibration: Calibration | Sequence[FloatArray] | None = None,
         false_positive_rate: float = 0.01,
     ) -> FormAnomalyDetector:
         """Learn what good repetitions look like, and from which score on one is an anomaly.
@@ -83,7 +110,7 @@ class FormAnomalyDetector:
         ----------
         references : sequence of arrays, shape (T_i, D)
             Good repetitions; NaN where not measured.
-        calibration : sequence of arrays, shape (T_i, D), optional
+        calibration : Calibration or sequence of arrays, optional
             Other good repetitions, which set the threshold. Not given: every second reference.
         false_positive_rate : float
             The share of good repetitions that may be called anomalies, in (0, 1).
@@ -96,7 +123,8 @@ class FormAnomalyDetector:
         Raises
         ------
         ValueError
-            If the rate is not in (0, 1) or a sequence has another number of columns.
+            If the rate is not in (0, 1), a sequence has another number of columns, or fewer than
+            two rows, or holds an infinite value.
         ReferencesError
             If there are too few references, or too few repetitions to calibrate this rate: the
             message says how many it takes.
@@ -113,25 +141,75 @@ class FormAnomalyDetector:
             raise ValueError(f"false_positive_rate must be in (0, 1), got {false_positive_rate}")
         if calibration is None:
             references, calibration = references[::2], references[1::2]
-        needed = max(1, math.ceil(1.0 / false_positive_rate - 1e-9) - 1)
+        if not isinstance(calibration, Calibration):
+            calibration = Calibration(calibration)
         if len(references) < MIN_REFERENCES:
             raise ReferencesError(
                 f"at least {MIN_REFERENCES} reference repetitions besides those for calibration "
                 f"are needed, got {len(references)}; record more good repetitions"
             )
-        model = _Model.learned([self._normalised(one) for one in references])
-        scores = [self._judged_score(model, one) for one in calibration]
-        known = np.sort([score for score in scores if not math.isnan(score)])
-        if len(known) < needed:
-            raise ReferencesError(
-                f"a false-positive rate of {false_positive_rate:g} takes at least {needed} "
-                f"calibration repetitions, got {len(known)}; record more, or ask for a rate of "
-                f"{1.0 / (len(known) + 1):.2g} or more"
-            )
-        rank = math.ceil((len(known) + 1) * (1.0 - false_positive_rate) - 1e-9)
-        model.threshold = float(known[max(rank, 1) - 1])
-        self._model = model
+        model = AnomalyModel.learned([self._normalised(one) for one in references], self._floors)
+        curves = [model.scaled(self._normalised(one)) for one in calibration.sequences]
+        known = [i for i, one in enumerate(curves) if model.missing_share(one) <= _MAX_MISSING]
+        scores = [model.score(curves[i]) for i in known]
+        names = list(dict.fromkeys(calibration.athletes))
+        whose = [names.index(calibration.athletes[i]) for i in known] if names else []
+        self._model = dataclasses.replace(
+            model,
+            threshold=_threshold(scores, false_positive_rate),
+            false_positive_rate=false_positive_rate,
+            calibration=np.stack([curves[i] for i in known]),
+            calibration_scores=np.array(scores),
+            athletes=np.array(whose, dtype=np.intp),
+        )
+        self._own = None
         return self
+
+    def personalised(
+        self, own: Sequence[FloatArray], weight: float | None = None
+    ) -> FormAnomalyDetector:
+        """Return a detector for one athlete, whose own good repetitions join the references.
+
+        Parameters
+        ----------
+        own : sequence of arrays, shape (T_i, D)
+            Good repetitions of this athlete, at least one.
+        weight : float, optional
+            Of the own repetitions in [0, 1]: 1 replaces the general references, 0 ignores the
+            own ones. By default m / (m + 1) for m own repetitions (chosen by us, see
+            reports/form_scoring_validation.md).
+
+        Raises
+        ------
+        ValueError
+            If the weight is not in [0, 1].
+        ReferencesError
+            If nothing was fitted, no own repetition shows half of the channels, or there are too
+            few athletes with several calibration repetitions to set the threshold anew.
+
+        Notes
+        -----
+        The threshold is set as in `fit`, by treating each calibration repetition as one of an
+        athlete whose other calibration repetitions are the own ones, as many as there are here
+        at most. So the guarantee is over new athletes who do as those did.
+        """
+        model = self._fitted()
+        curves = [model.scaled(self._normalised(one)) for one in own]
+        seen = [one for one in curves if model.missing_share(one) <= _MAX_MISSING]
+        if not seen:
+            raise ReferencesError(
+                "no own repetition shows half of the channels of the references; "
+                "film at least one from the same side as the references"
+            )
+        share = len(seen) / (len(seen) + _HALF_TRUST_REPS) if weight is None else weight
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"weight must be in [0, 1], got {weight}")
+        scores = _personal_calibration(model, len(seen), share)
+        result = FormAnomalyDetector(self.channels, self._floors)
+        threshold = _threshold(scores, model.false_positive_rate, " of athletes with several each")
+        result._model = dataclasses.replace(model, threshold=threshold, own_weight=share)
+        result._own = np.stack(seen)
+        return result
 
     def judge(self, sequence: FloatArray) -> Anomaly:
         """Return whether a repetition differs from the references.
@@ -144,79 +222,66 @@ class FormAnomalyDetector:
 
         Raises
         ------
+        ValueError
+            As in `fit`, for this sequence.
         ReferencesError
-            If `fit` was not called.
+            If nothing was fitted.
         """
+        model = self._fitted()
+        curves = model.scaled(self._normalised(sequence))
+        if model.missing_share(curves) > _MAX_MISSING:
+            return abstained("fewer than half of the channels of the references were seen")
+        own = None if self._own is None or not model.own_weight else self._own
+        score = model.score(curves)
+        if own is not None:
+            score = _blended(model, curves, own, score)
+        shares = model.attribution(curves, own)
+        order = np.argsort(-shares, kind="stable")
+        named = tuple((self.channels[i], float(shares[i])) for i in order if shares[i] > 0.0)
+        return Anomaly(score > model.threshold, score, model.threshold, named)
+
+    def save(self, path: Path) -> None:
+        """Write everything that was learned, without pickle.
+
+        Raises
+        ------
+        ReferencesError
+            If nothing was fitted, or the file cannot be written.
+        """
+        save_model(path, self._fitted(), self.channels, self._floors, self._own)
+
+    @classmethod
+    def load(cls, path: Path) -> FormAnomalyDetector:
+        """Return the detector that `save` wrote.
+
+        Raises
+        ------
+        ReferencesError
+            If the file is missing, is no such model, is damaged, or of another version.
+        """
+        stored = load_model(path)
+        detector = cls(stored.channels, stored.floors)
+        detector._model, detector._own = stored.model, stored.own
+        return detector
+
+    @property
+    def false_positive_rate(self) -> float:
+        """The rate that was calibrated."""
+        return self._fitted().false_positive_rate
+
+    def _fitted(self) -> AnomalyModel:
         if self._model is None:
             raise ReferencesError("there are no references yet; call fit with good repetitions")
-        curves = self._normalised(sequence)
-        if self._model.missing_share(curves) > _MAX_MISSING:
-            return abstained("fewer than half of the reference's joints were seen")
-        score = self._model.score(curves)
-        shares = self._model.attribution(curves)
-        is_anomaly = score > self._model.threshold
-        return Anomaly(is_anomaly, score, self._model.threshold, self._named(shares))
-
-    def judge_in_set(self, deg: FloatArray) -> Anomaly:
-        """Return whether the newest repetition of a set differs from the earlier ones.
-
-        Parameters
-        ----------
-        deg : array, shape (T, D)
-            Its angles in degrees, evenly sampled; NaN where not measured. It is remembered as an
-            earlier one for the next, among the last 12.
-
-        Returns
-        -------
-        Anomaly
-            The score is how far the median distance to the earlier repetitions lies above the
-            median of their distances among each other, in robust standard deviations of these
-            (of at least 1.5 degrees or a quarter of the median; threshold 3: chosen by us, see
-            reports/form_scoring.md). Abstained below 5 earlier repetitions.
-        """
-        curves = self._normalised(deg)
-        if np.isnan(curves).all():
-            return abstained("no joint was seen in half of the repetition")
-        curves = _without_rest(curves)
-        distances = np.empty(0)
-        if self._earlier:
-            # The distance sums over the path, the root mean square over its diagonal is degrees.
-            distances = warped_distances(curves, np.stack(self._earlier), _BAND_RADIUS)
-            distances /= math.sqrt(N_PHASES)
-        verdict = self._verdict(curves, distances)
-        self._earlier.append(curves)
-        self._between.append(distances)
-        return verdict
-
-    def _verdict(self, curves: FloatArray, distances: FloatArray) -> Anomaly:
-        known = distances[~np.isnan(distances)]
-        if len(known) < MIN_EARLIER_REPS:
-            return abstained(f"needs {MIN_EARLIER_REPS} earlier repetitions, has {len(known)}")
-        between = np.concatenate(self._between)
-        between = between[~np.isnan(between)]
-        usual = float(np.median(between))
-        spread = _MAD_TO_SD * float(np.median(np.abs(between - usual)))
-        score = (float(np.median(known)) - usual) / max(spread, _SET_FLOOR_DEG, 0.25 * usual)
-        typical = self._earlier[int(np.nanargmin(np.abs(distances - np.median(known))))]
-        shares = warped_attribution(curves, typical, _BAND_RADIUS)
-        return Anomaly(score > _SET_THRESHOLD, score, _SET_THRESHOLD, self._named(shares))
-
-    def _judged_score(self, model: _Model, sequence: FloatArray) -> float:
-        curves = self._normalised(sequence)
-        if model.missing_share(curves) > _MAX_MISSING:
-            return math.nan
-        return model.score(curves)
+        return self._model
 
     def _normalised(self, sequence: FloatArray) -> FloatArray:
-        if sequence.ndim != 2 or sequence.shape[1] != len(self._joints):
+        if sequence.ndim != 2 or sequence.shape[1] != len(self.channels) or len(sequence) < 2:
             raise ValueError(
-                f"a sequence needs shape (T, {len(self._joints)}), got {sequence.shape}"
+                f"a sequence needs shape (T >= 2, {len(self.channels)}), got {sequence.shape}"
             )
-        return phase_normalised(sequence)
-
-    def _named(self, shares: FloatArray) -> tuple[tuple[str, float], ...]:
-        order = np.argsort(-shares, kind="stable")
-        return tuple((self._joints[i], float(shares[i])) for i in order if shares[i] > 0.0)
+        if np.isinf(sequence).any():
+            raise ValueError("a sequence may hold NaN where not measured, but no infinite value")
+        return phase_normalised(sequence, N_PHASES)
 
 
 def abstained(reason: str) -> Anomaly:
@@ -224,116 +289,36 @@ def abstained(reason: str) -> Anomaly:
     return Anomaly(False, math.nan, math.nan, (), reason)
 
 
-def _without_rest(curves: FloatArray) -> FloatArray:
-    """Return a phase-normalised repetition without the stillness before and after it.
-
-    How long one rests before the next repetition says nothing of this one, but would shift its
-    phases. Still is what moved less than a tenth of the way: a root mean square over the joints.
-    """
-    seen = curves[:, ~np.isnan(curves).any(axis=0)]
-    from_start, from_end = (
-        np.sqrt(np.square(seen - seen[rows].mean(axis=0)).mean(axis=1))
-        for rows in (slice(0, _EDGE_ROWS), slice(-_EDGE_ROWS, None))
-    )
-    first = int(np.argmax(from_start >= _STILL_SHARE * from_start.max()))
-    last = len(seen) - 1 - int(np.argmax(from_end[::-1] >= _STILL_SHARE * from_end.max()))
-    return phase_normalised(curves[max(first - 1, 0) : max(last, first) + 2])
-
-
-class _Forest(Protocol):
-    """What is used of scikit-learn's Isolation Forest."""
-
-    def score_samples(self, X: FloatArray) -> FloatArray: ...  # noqa: N803 - scikit-learn's name
-
-
-@dataclass(slots=True)
-class _Model:
-    """What was learned from the references."""
-
-    scale_deg: FloatArray
-    curves: FloatArray
-    filling: FloatArray
-    forest: _Forest
-    warping: tuple[float, float]
-    isolation: tuple[float, float]
-    threshold: float = math.nan
-
-    @classmethod
-    def learned(cls, references: Sequence[FloatArray]) -> _Model:
-        """Return the model of phase-normalised references."""
-        # scikit-learn takes seconds to import and only a fit needs it.
-        from sklearn.ensemble import IsolationForest
-
-        stack = np.stack(references)
-        used = ~np.isnan(stack).all(axis=(0, 1))
-        if not used.any():
-            raise ReferencesError("no joint was seen in half of any reference; film the whole body")
-        scale_deg = np.full(stack.shape[2], np.nan)
-        for column in np.flatnonzero(used):
-            seen = stack[..., column][~np.isnan(stack[..., column]).any(axis=1)]
-            scale_deg[column] = max(float(seen.std(axis=0).mean()), _SPREAD_FLOOR_DEG)
-        curves = stack / scale_deg
-        features = np.stack([_features(one) for one in curves])
-        filling = np.array(
-            [np.median(c[~np.isnan(c)]) if (~np.isnan(c)).any() else 0.0 for c in features.T]
+def _threshold(scores: Sequence[float], rate: float, whose: str = "") -> float:
+    """Return the split conformal threshold, or refuse a rate that the scores cannot support."""
+    needed = max(1, math.ceil(1.0 / rate - 1e-9) - 1)
+    if len(scores) < needed:
+        raise ReferencesError(
+            f"a false-positive rate of {rate:g} takes at least {needed} calibration repetitions"
+            f"{whose}, got {len(scores)}; record more, or ask for a rate of "
+            f"{1.0 / (len(scores) + 1):.2g} or more"
         )
-        filled = np.where(np.isnan(features), filling, features)
-        forest = IsolationForest(n_estimators=_N_TREES, random_state=_SEED).fit(filled)
-        rest = [
-            _nearest(warped_distances(one, np.delete(curves, i, axis=0), _BAND_RADIUS))
-            for i, one in enumerate(curves)
-        ]
-        return cls(
-            scale_deg,
-            curves,
-            filling,
-            forest,
-            _centre_and_spread(np.array(rest)),
-            _centre_and_spread(-forest.score_samples(filled)),
-        )
-
-    def missing_share(self, curves: FloatArray) -> float:
-        """Return the share of the references' columns that the repetition does not show."""
-        wanted = ~np.isnan(self.scale_deg)
-        return float(np.isnan(curves[:, wanted]).any(axis=0).mean())
-
-    def score(self, curves: FloatArray) -> float:
-        """Return the nonconformity: the mean of both judges in their robust standard deviations."""
-        scaled = curves / self.scale_deg
-        warping = _nearest(warped_distances(scaled, self.curves, _BAND_RADIUS))
-        features = _features(scaled)
-        filled = np.where(np.isnan(features), self.filling, features)
-        isolation = -float(self.forest.score_samples(filled[None])[0])
-        return 0.5 * (
-            (warping - self.warping[0]) / self.warping[1]
-            + (isolation - self.isolation[0]) / self.isolation[1]
-        )
-
-    def attribution(self, curves: FloatArray) -> FloatArray:
-        """Return each column's share in the difference from the nearest reference."""
-        scaled = curves / self.scale_deg
-        distances = warped_distances(scaled, self.curves, _BAND_RADIUS)
-        nearest = self.curves[int(np.nanargmin(distances))]
-        return warped_attribution(scaled, nearest, _BAND_RADIUS)
+    rank = math.ceil((len(scores) + 1) * (1.0 - rate) - 1e-9)
+    return float(np.sort(scores)[max(rank, 1) - 1])
 
 
-def _nearest(distances: FloatArray) -> float:
-    """Return the mean distance to the nearest three references."""
-    known = np.sort(distances[~np.isnan(distances)])
-    return float(known[:_N_NEAREST].mean()) if known.size else math.nan
+def _personal_calibration(model: AnomalyModel, n_own: int, weight: float) -> list[float]:
+    """Return the personal scores of all calibration repetitions that have company."""
+    weighted = dataclasses.replace(model, own_weight=weight)
+    scores = []
+    for row, athlete in enumerate(model.athletes):
+        others = np.flatnonzero(model.athletes == athlete)
+        others = others[others != row][:n_own]
+        if others.size:
+            curves, own = model.calibration[row], model.calibration[others]
+            scores.append(_blended(weighted, curves, own, float(model.calibration_scores[row])))
+    return scores
 
 
-def _features(curves: FloatArray) -> FloatArray:
-    """Return extremes, mean, spread and roughness of each column, shape (5 D,)."""
-    second = np.abs(np.diff(curves, n=2, axis=0)).mean(axis=0)
-    return np.concatenate(
-        (curves.min(axis=0), curves.max(axis=0), curves.mean(axis=0), curves.std(axis=0), second)
-    )
-
-
-def _centre_and_spread(values: FloatArray) -> tuple[float, float]:
-    """Return median and robust standard deviation of the values that are known."""
-    known = values[~np.isnan(values)]
-    centre = float(np.median(known))
-    spread = _MAD_TO_SD * float(np.median(np.abs(known - centre)))
-    return centre, max(spread, 1e-6 * max(abs(centre), 1.0))
+def _blended(model: AnomalyModel, curves: FloatArray, own: FloatArray, general: float) -> float:
+    """Return the general score of a repetition, blended with its distance to the own ones."""
+    distances = warped_distances(curves, own, model.radius) / math.sqrt(len(curves))
+    nearest = np.sort(distances[~np.isnan(distances)])[:_N_OWN_NEAREST]
+    if not nearest.size:
+        return general
+    return model.own_weight * float(nearest.mean()) + (1.0 - model.own_weight) * general

@@ -22,14 +22,16 @@ from pose_analyzer.biomechanics import (
 )
 from pose_analyzer.coaching import Coach
 from pose_analyzer.exercises import ExerciseSpec
-from pose_analyzer.form_anomaly_detector import FormAnomalyDetector
 from pose_analyzer.form_scorer import FormScorer
 from pose_analyzer.kalman_smoother import KalmanConfig, KalmanSmoother
 from pose_analyzer.pose_tracker import PoseTracker, TrackerConfig
+from pose_analyzer.reference_judge import ReferenceJudge
 from pose_analyzer.rep_counter import RepCounter
+from pose_analyzer.set_comparison import SetComparison
 from pose_analyzer.skeleton import KEYPOINT_INDEX, N_JOINTS, N_KEYPOINTS
 from pose_analyzer.temporal_analyzer import TemporalAnalyzer
 from pose_analyzer.types import (
+    Anomaly,
     Cue,
     FloatArray,
     FormScore,
@@ -104,6 +106,9 @@ class StreamPipeline:
         Settings of tracker and smoother.
     scorer : FormScorer, optional
         Another scorer than the exercise's own, say one fitted to references.
+    references : ReferenceJudge, optional
+        What repetitions are compared with; where it abstains or is not given, those before in the
+        same set.
 
     Examples
     --------
@@ -118,6 +123,7 @@ class StreamPipeline:
         exercise: ExerciseSpec,
         config: PipelineConfig | None = None,
         scorer: FormScorer | None = None,
+        references: ReferenceJudge | None = None,
     ) -> None:
         config = config or PipelineConfig()
         self.exercise = exercise
@@ -128,7 +134,8 @@ class StreamPipeline:
         self._temporal = TemporalAnalyzer(exercise.signal)
         self._counter = RepCounter(exercise.signal)
         self._scorer = scorer or FormScorer(exercise)
-        self._anomalies = FormAnomalyDetector()
+        self._references = references
+        self._set = SetComparison()
         self._coach = Coach(exercise)
         self._judged = _judged_keypoints(exercise)
         self.reset()
@@ -139,7 +146,7 @@ class StreamPipeline:
         self._smoother.reset()
         self._temporal.reset()
         self._counter.reset()
-        self._anomalies.reset()
+        self._set.reset()
         self._coach.reset()
         self._history: deque[_Seen] = deque()
         self._athlete_id: int | None = None
@@ -267,16 +274,28 @@ class StreamPipeline:
         is_seen = seen >= _MIN_SEEN
         return RepAnalysis(
             rep=rep,
-            deg=motion.deg,
-            time_s=motion.time_s,
+            motion=motion,
             min_deg=min_deg,
             max_deg=max_deg,
             yaw_deg=motion.yaw_deg,
             seen=seen,
             score=self._scorer.score(motion) if is_seen else _UNSCORED,
             faults=self._scorer.faults(motion) if is_seen and not rep.is_partial else (),
-            anomaly=self._anomalies.judge_in_set(motion.deg),
+            anomaly=self._anomaly(motion, is_judged=is_seen and not rep.is_partial),
         )
+
+    def _anomaly(self, motion: RepMotion, *, is_judged: bool) -> Anomaly:
+        """Return the judgement against the references, or against the set where there is none.
+
+        A repetition cut short or hardly seen is no strange one: it is not compared.
+        """
+        if not is_judged:
+            return Anomaly(False, math.nan, math.nan, (), "cut short or hardly seen")
+        in_set = self._set.judge(motion.deg)
+        if self._references is None:
+            return in_set
+        anomaly = self._references.judge(motion)
+        return in_set if anomaly.abstained else anomaly
 
     def _motion_of(self, rep: Rep) -> RepMotion:
         kept = [

@@ -393,21 +393,24 @@ class RepAnalysis:
     ----------
     rep : Rep
         When it happened.
-    deg : array, shape (T, J)
-        Its angles, from keypoints smoothed in both directions.
-    time_s : array, shape (T,)
-        The time of each row.
+    motion : RepMotion
+        Its movement, from keypoints smoothed in both directions.
     min_deg, max_deg : array, shape (J,)
         Extremes of each angle; NaN if never seen.
     yaw_deg : float
         Median camera yaw over the repetition.
     seen : float
         Share of the exercise's keypoints that were measured, in [0, 1].
+    score : FormScore
+        How well it was done.
+    faults : tuple of Fault
+        What was wrong, in the order of the exercise file.
+    anomaly : Anomaly
+        Whether it is unlike its references, or unlike the others of its set without any.
     """
 
     rep: Rep
-    deg: FloatArray
-    time_s: FloatArray
+    motion: RepMotion
     min_deg: FloatArray
     max_deg: FloatArray
     yaw_deg: float
@@ -415,6 +418,16 @@ class RepAnalysis:
     score: FormScore
     faults: tuple[Fault, ...]
     anomaly: Anomaly
+
+    @property
+    def deg(self) -> FloatArray:
+        """Its angles, shape (T, J), NaN where not measured."""
+        return self.motion.deg
+
+    @property
+    def time_s(self) -> FloatArray:
+        """The time of each row of `deg`, shape (T,)."""
+        return self.motion.time_s
 
 
 @dataclass(frozen=True, slots=True)

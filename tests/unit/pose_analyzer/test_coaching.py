@@ -7,8 +7,8 @@ import pytest
 
 from pose_analyzer.coaching import PARTIAL_FAULT, Coach, CoachConfig
 from pose_analyzer.exercises import ExerciseSpec, load_exercise
-from pose_analyzer.skeleton import N_JOINTS
-from pose_analyzer.types import Anomaly, Cue, Fault, FormScore, Rep, RepAnalysis
+from pose_analyzer.skeleton import N_JOINTS, N_KEYPOINTS
+from pose_analyzer.types import Anomaly, Cue, Fault, FormScore, Rep, RepAnalysis, RepMotion
 
 SPEC = load_exercise("squat")
 CUES = {fault.name: fault.cue for fault in SPEC.faults}
@@ -29,8 +29,17 @@ def rep(
 ) -> RepAnalysis:
     return RepAnalysis(
         rep=Rep(1, 0.0, 0.5 * duration_s, duration_s, 0, 30, 60, 0.2, is_partial),
-        deg=np.full((2, N_JOINTS), np.nan),
-        time_s=np.array([0.0, duration_s]),
+        motion=RepMotion(
+            time_s=np.array([0.0, duration_s]),
+            keypoints=np.full((2, N_KEYPOINTS, 2), np.nan),
+            confidence=np.zeros((2, N_KEYPOINTS)),
+            deg=np.full((2, N_JOINTS), np.nan),
+            sigma_deg=np.full((2, N_JOINTS), np.nan),
+            signal=np.zeros(2),
+            turn_idx=1,
+            yaw_deg=yaw_deg,
+            stature_px=np.nan,
+        ),
         min_deg=np.full(N_JOINTS, np.nan),
         max_deg=np.full(N_JOINTS, np.nan),
         yaw_deg=yaw_deg,

@@ -1,29 +1,26 @@
-"""FormAnomalyDetector: calibration, detection, attribution, abstention, judging within a set."""
+"""FormAnomalyDetector: calibration, detection, attribution, abstention, personal mode, files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pose_analyzer.errors import ReferencesError
-from pose_analyzer.form_anomaly_detector import MIN_EARLIER_REPS, FormAnomalyDetector
-from pose_analyzer.skeleton import JOINT_NAMES
-from pose_analyzer.synthetic import Camera, Fault, MotionSpec
-from pose_analyzer.types import FloatArray, RepMotion
+from pose_analyzer.form_anomaly_detector import Calibration, FormAnomalyDetector
+from pose_analyzer.types import FloatArray
 
-RepMotions = Callable[..., list[RepMotion]]
-SIDE = Camera(yaw_deg=90.0)
 JOINTS = ("elbow", "hip", "knee")
 
 
-def bend(rng: np.random.Generator, knee_deg: float = 80.0) -> FloatArray:
+def bend(rng: np.random.Generator, knee_deg: float = 80.0, elbow_deg: float = 0.0) -> FloatArray:
     """Return a repetition of three joints, shape (T, 3): T, size and timing vary."""
     phase = np.linspace(0.0, 1.0, int(rng.integers(45, 90))) ** rng.uniform(0.9, 1.1)
     wave = np.sin(np.pi * phase)[:, None] ** 2
     size = np.array([10.0, 90.0, knee_deg]) * rng.uniform(0.95, 1.05, 3)
-    return np.asarray(175.0 - size * wave + rng.normal(0.0, 1.0, wave.shape))
+    habit = np.array([elbow_deg, 0.0, 0.0])
+    return np.asarray(175.0 + habit - size * wave + rng.normal(0.0, 1.0, wave.shape))
 
 
 def bends(n: int, seed: int = 0, knee_deg: float = 80.0) -> list[FloatArray]:
@@ -152,94 +149,198 @@ def test_judging_without_references_is_refused() -> None:
 
 
 def test_a_sequence_of_other_joints_is_refused(fitted: FormAnomalyDetector) -> None:
-    with pytest.raises(ValueError, match=r"\(T, 3\)"):
+    with pytest.raises(ValueError, match=r"\(T >= 2, 3\)"):
         fitted.judge(np.zeros((30, 4)))
 
 
-def test_a_set_needs_five_earlier_repetitions() -> None:
-    detector = FormAnomalyDetector(JOINTS)
-    reasons = [detector.judge_in_set(one).abstained for one in bends(7)]
-    assert reasons[2] == "needs 5 earlier repetitions, has 2"
-    assert all(reasons[:MIN_EARLIER_REPS])
-    assert not any(reasons[MIN_EARLIER_REPS:])
+def test_a_channel_that_references_mostly_hide_is_not_used() -> None:
+    references = bends(12)
+    for one in references[:7]:
+        one[:, 0] = np.nan
+    detector = FormAnomalyDetector(JOINTS).fit(references, bends(19, seed=1), 0.05)
+    other = bends(1, seed=5)[0]
+    strange = other.copy()
+    strange[:, 0] = 0.0
+    assert detector.judge(strange) == detector.judge(other)
 
 
-def test_a_repetition_unlike_the_others_of_its_set_is_an_anomaly() -> None:
-    detector = FormAnomalyDetector(JOINTS)
-    for one in bends(8):
-        assert not detector.judge_in_set(one).is_anomaly
-    verdict = detector.judge_in_set(bends(1, seed=5, knee_deg=30.0)[0])
-    assert verdict.is_anomaly
-    assert verdict.joints[0][0] == "knee"
-    assert not detector.judge_in_set(bends(1, seed=6)[0]).is_anomaly
+def test_differences_below_the_floor_count_little() -> None:
+    one = bends(1, seed=4)[0]
+    one[:, 0] += 8.0
+    fine, coarse = (
+        FormAnomalyDetector(JOINTS, np.array([floor, 0.0, 0.0])).fit(
+            bends(20), bends(19, seed=1), 0.05
+        )
+        for floor in (0.0, 20.0)
+    )
+    assert fine.judge(one).is_anomaly
+    assert not coarse.judge(one).is_anomaly
 
 
-def test_a_set_that_is_long_remembers_only_its_latest() -> None:
-    detector = FormAnomalyDetector(JOINTS)
-    for one in [*bends(30), *bends(25, seed=1, knee_deg=30.0)]:
-        detector.judge_in_set(one)
-    assert not detector.judge_in_set(bends(1, seed=2, knee_deg=30.0)[0]).is_anomaly
+def test_floors_of_another_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="each of 3 channels"):
+        FormAnomalyDetector(JOINTS, np.zeros(2))
 
 
-def test_rest_before_or_after_a_repetition_is_not_compared() -> None:
-    detector = FormAnomalyDetector(JOINTS)
-    for one in bends(8):
-        detector.judge_in_set(one)
-    one = bends(1, seed=6)[0]
-    padded = np.concatenate((np.repeat(one[:1], 20, axis=0), one, np.repeat(one[-1:], 40, axis=0)))
-    assert not detector.judge_in_set(padded).is_anomaly
+def test_an_infinite_value_is_refused(fitted: FormAnomalyDetector) -> None:
+    one = bends(1)[0]
+    one[3, 1] = np.inf
+    with pytest.raises(ValueError, match="infinite"):
+        fitted.judge(one)
 
 
-def test_a_repetition_without_movement_can_be_judged() -> None:
-    detector = FormAnomalyDetector(JOINTS)
-    verdicts = [detector.judge_in_set(np.full((40, 3), 90.0)) for _ in range(7)]
-    assert verdicts[-1].abstained == ""
-    assert not verdicts[-1].is_anomaly
+def test_a_single_frame_is_refused(fitted: FormAnomalyDetector) -> None:
+    with pytest.raises(ValueError, match="T >= 2"):
+        fitted.judge(bends(1)[0][:1])
 
 
-def test_equal_repetitions_are_no_anomaly() -> None:
-    detector = FormAnomalyDetector(JOINTS)
-    same = bends(1)[0]
-    verdicts = [detector.judge_in_set(same) for _ in range(8)]
-    assert not any(verdict.is_anomaly for verdict in verdicts)
+def athletes(n: int, seed: int, reps: int = 3) -> list[FloatArray]:
+    """Return repetitions of people with an elbow of their own, ``reps`` of each in a row."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(n):
+        habit = rng.normal(0.0, 12.0)
+        found += [bend(rng, elbow_deg=habit) for _ in range(reps)]
+    return found
 
 
-def test_a_repetition_that_was_not_seen_is_not_judged_nor_remembered() -> None:
-    detector = FormAnomalyDetector(JOINTS)
-    for one in bends(3):
-        detector.judge_in_set(one)
-    assert "no joint" in detector.judge_in_set(np.full((40, 3), np.nan)).abstained
-    assert detector.judge_in_set(bends(1, seed=3)[0]).abstained.endswith("has 3")
+@pytest.fixture(scope="module")
+def general() -> FormAnomalyDetector:
+    whose = [f"athlete {i // 3}" for i in range(150)]
+    return FormAnomalyDetector(JOINTS).fit(
+        athletes(20, seed=0), Calibration(athletes(50, seed=1), whose), 0.05
+    )
 
 
-def test_repetitions_that_share_no_joint_cannot_be_compared() -> None:
-    detector = FormAnomalyDetector(JOINTS)
-    for one in bends(6):
-        one[:, 2] = np.nan
-        detector.judge_in_set(one)
-    other = bends(1, seed=4)[0]
-    other[:, :2] = np.nan
-    assert detector.judge_in_set(other).abstained.endswith("has 0")
-
-
-def test_reset_equals_a_new_detector() -> None:
-    used, fresh = FormAnomalyDetector(JOINTS), FormAnomalyDetector(JOINTS)
-    for one in bends(9, seed=8, knee_deg=20.0):
-        used.judge_in_set(one)
-    used.reset()
-    for one in bends(8):
-        mine, theirs = used.judge_in_set(one), fresh.judge_in_set(one)
-        assert (mine.joints, mine.abstained) == (theirs.joints, theirs.abstained)
-        assert mine.score == pytest.approx(theirs.score, nan_ok=True)
-
-
-@pytest.mark.parametrize("exercise", ["squat", "push_up", "biceps_curl"])
-def test_a_half_repetition_stands_out_of_a_synthetic_set(
-    exercise: str, rep_motions: RepMotions
+def test_own_repetitions_show_a_change_that_is_usual_among_others(
+    general: FormAnomalyDetector,
 ) -> None:
-    fault = Fault("half_rep", 0.6, reps=(9,))
-    motions = rep_motions(MotionSpec(exercise, reps=10, faults=(fault,)), SIDE, noise_px=2.5)
-    detector = FormAnomalyDetector()
-    verdicts = [detector.judge_in_set(one.deg) for one in motions]
-    assert [i for i, verdict in enumerate(verdicts) if verdict.is_anomaly] == [8]
-    assert dict(verdicts[8].joints).keys() <= set(JOINT_NAMES)
+    rng = np.random.default_rng(5)
+    mine = [bend(rng) for _ in range(3)]
+    changed = [bend(rng, elbow_deg=15.0) for _ in range(10)]
+    personal = general.personalised(mine)
+    found, usual = (
+        float(np.mean([detector.judge(one).is_anomaly for one in changed]))
+        for detector in (personal, general)
+    )
+    assert found >= 0.8 > 0.3 >= usual
+
+
+def test_the_personal_threshold_keeps_its_rate_over_new_athletes(
+    general: FormAnomalyDetector,
+) -> None:
+    found = athletes(30, seed=9, reps=4)
+    alarms = [
+        general.personalised(found[row : row + 2]).judge(one).is_anomaly
+        for row in range(0, len(found), 4)
+        for one in found[row + 2 : row + 4]
+    ]
+    assert np.mean(alarms) <= 0.12
+
+
+def test_weight_zero_is_the_general_judgement(general: FormAnomalyDetector) -> None:
+    one = bends(1, seed=3)[0]
+    assert general.personalised(bends(2), weight=0.0).judge(one).score == pytest.approx(
+        general.judge(one).score
+    )
+
+
+def test_own_repetitions_need_calibration_by_athlete(fitted: FormAnomalyDetector) -> None:
+    with pytest.raises(ReferencesError, match="of athletes with several each, got 0"):
+        fitted.personalised(bends(3))
+
+
+def test_own_repetitions_that_show_nothing_are_refused(general: FormAnomalyDetector) -> None:
+    with pytest.raises(ReferencesError, match="no own repetition shows half"):
+        general.personalised([np.full((40, 3), np.nan)])
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.1, np.nan])
+def test_a_weight_outside_0_to_1_is_refused(general: FormAnomalyDetector, weight: float) -> None:
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        general.personalised(bends(2), weight=weight)
+
+
+def test_athletes_must_match_the_calibration() -> None:
+    with pytest.raises(ValueError, match="one entry a sequence, got 1 for 2"):
+        Calibration(bends(2), ["a"])
+
+
+def test_a_saved_detector_judges_alike(general: FormAnomalyDetector, tmp_path: Path) -> None:
+    personal = general.personalised(bends(3))
+    for index, detector in enumerate((general, personal)):
+        detector.save(tmp_path / f"{index}.npz")
+        again = FormAnomalyDetector.load(tmp_path / f"{index}.npz")
+        for one in bends(3, seed=8):
+            mine, theirs = detector.judge(one), again.judge(one)
+            assert theirs.score == pytest.approx(mine.score, rel=1e-9)
+            assert theirs.threshold == pytest.approx(mine.threshold)
+        assert again.channels == JOINTS
+        assert again.false_positive_rate == 0.05
+
+
+def test_a_loaded_detector_can_be_personalised(
+    general: FormAnomalyDetector, tmp_path: Path
+) -> None:
+    general.save(tmp_path / "a.npz")
+    again = FormAnomalyDetector.load(tmp_path / "a.npz").personalised(bends(3))
+    one = bends(1, seed=8)[0]
+    assert again.judge(one).score == pytest.approx(general.personalised(bends(3)).judge(one).score)
+
+
+def test_a_model_of_another_version_is_refused(
+    general: FormAnomalyDetector, tmp_path: Path
+) -> None:
+    general.save(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as file:
+        arrays = dict(file)
+    arrays["format_version"] = np.array(99)
+    np.savez(tmp_path / "b.npz", **arrays)
+    with pytest.raises(ReferencesError, match="version 99, this release reads version"):
+        FormAnomalyDetector.load(tmp_path / "b.npz")
+    del arrays["format_version"]
+    np.savez(tmp_path / "c.npz", **arrays)
+    with pytest.raises(ReferencesError, match="no version"):
+        FormAnomalyDetector.load(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize("missing", ["spread", "forest_left", "numbers"])
+def test_a_model_that_lacks_a_part_is_refused(
+    general: FormAnomalyDetector, tmp_path: Path, missing: str
+) -> None:
+    general.save(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as file:
+        arrays = {name: file[name] for name in file.files if name != missing}
+    np.savez(tmp_path / "b.npz", **arrays)
+    with pytest.raises(ReferencesError, match="damaged"):
+        FormAnomalyDetector.load(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"no model at all"])
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ReferencesError, match="not an anomaly model"):
+        FormAnomalyDetector.load(tmp_path / "a.npz")
+
+
+def test_a_pickle_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", format_version=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ReferencesError, match="not an anomaly model"):
+        FormAnomalyDetector.load(tmp_path / "a.npz")
+
+
+def test_a_missing_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ReferencesError, match=r"there is no anomaly model .*gone\.npz"):
+        FormAnomalyDetector.load(tmp_path / "gone.npz")
+
+
+def test_a_folder_that_does_not_exist_cannot_be_written(
+    general: FormAnomalyDetector, tmp_path: Path
+) -> None:
+    with pytest.raises(ReferencesError, match="cannot write"):
+        general.save(tmp_path / "no" / "a.npz")
+
+
+def test_an_unfitted_detector_cannot_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(ReferencesError, match="call fit"):
+        FormAnomalyDetector(JOINTS).save(tmp_path / "a.npz")
