@@ -347,7 +347,8 @@ def add_real(report: Report, data: Path, cache: Path | None) -> None:
         f"In sigmas, {len(found)} clips. First three columns: MediaPipe against YOLO11n, both in "
         "the picture, the view's share left out, which is common to them; last three: MediaPipe's "
         "metric landmarks against its picture. Of a Gaussian the median of absolute values is "
-        "0.67. Of clips from the side, the side with the surer keypoints. There is no truth on these clips; what both have wrong is not seen here.",
+        "0.67. Of clips from the side, the side with the surer keypoints. "
+        "There is no truth on these clips; what both have wrong is not seen here.",
     )
     rows = [
         [view, len(mine), *(round(float(value)) for value in np.median(mine, axis=0))]
