@@ -305,7 +305,8 @@ def angle_sigma(
     confidence : array, shape (..., K)
         In [0, 1]; 0 for a bridged keypoint.
     yaw_deg : array, shape (...)
-        Camera yaw, 90 = side; NaN if unknown, which counts as 45.
+        Camera yaw, 90 = side; 90 minus it for a motion in the frontal plane, which the front
+        shows true. NaN if unknown, which counts as 45.
     stature_px : array, shape (...)
         Standing height in pixels; NaN if unknown.
     table : array, shape (J, 4)
