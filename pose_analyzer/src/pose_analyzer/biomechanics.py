@@ -19,6 +19,7 @@ from typing import Final
 
 import numpy as np
 
+from pose_analyzer.angle_noise import PARTS
 from pose_analyzer.skeleton import JOINT_NAMES, KEYPOINT_INDEX, N_KEYPOINTS
 from pose_analyzer.types import FloatArray, IntArray
 
@@ -74,8 +75,13 @@ The biacromial width is 0.259 statures [2]_; the joint centres that detectors ma
 HIP_WIDTH_STATURES: Final = 0.12
 """Distance of the hip keypoints in statures; bi-iliac width is 0.191, the joints lie inside."""
 
-_SIGMA_IN_PLANE_DEG: Final = 3.0
-_SIGMA_OUT_OF_PLANE_DEG: Final = 25.0
+ANGLE_NOISE: Final[FloatArray] = np.array(
+    [
+        PARTS[name.removeprefix("left_").removeprefix("right_")] * np.array([0.01, 1.0, 1.0, 1.0])
+        for name in JOINT_NAMES
+    ]
+)
+"""`angle_noise.PARTS` of each angle, shape (J, 4): statures, degrees, degrees, power."""
 
 
 class JointAngleCalculator:
@@ -284,9 +290,13 @@ def camera_yaw_3d(world_m: FloatArray) -> FloatArray:
 
 
 def angle_sigma(
-    keypoints: FloatArray, confidence: FloatArray, yaw_deg: FloatArray, stature_px: FloatArray
+    keypoints: FloatArray,
+    confidence: FloatArray,
+    yaw_deg: FloatArray,
+    stature_px: FloatArray,
+    table: FloatArray = ANGLE_NOISE,
 ) -> FloatArray:
-    """Return how far each 2-D angle may be off: one standard deviation in degrees.
+    """Return how far each 2-D angle may be off the 3-D one: one standard deviation in degrees.
 
     Parameters
     ----------
@@ -295,27 +305,31 @@ def angle_sigma(
     confidence : array, shape (..., K)
         In [0, 1]; 0 for a bridged keypoint.
     yaw_deg : array, shape (...)
-        Camera yaw, 90 = side; NaN if unknown, which counts as 45.
+        Camera yaw, 90 = side; 90 minus it for a motion in the frontal plane, which the front
+        shows true. NaN if unknown, which counts as 45.
     stature_px : array, shape (...)
         Standing height in pixels; NaN if unknown.
+    table : array, shape (J, 4)
+        What to reckon with for each angle: noise of a keypoint in statures, degrees in the plane,
+        degrees across it, and the power of the cosine of the yaw that leads from one to the other.
 
     Returns
     -------
     array, shape (..., J)
-        Degrees; NaN where the stature is unknown. The seven sagittal angles (all but shoulder,
-        elbow) widen with the sine of the distance from the side view; shoulder and elbow, which
-        move in any plane, by half of it.
+        Degrees; NaN where the stature is unknown.
 
     Notes
     -----
     Two independent parts. *Keypoints*: a point that is off by s at the end of a limb of length l
-    turns the limb by s/l; s is 0.7 % of stature at full confidence and doubles at none. *View*:
-    3 degrees in the plane, 25 degrees across it (chosen by us, see
-    reports/joint_angle_accuracy.md; published for MediaPipe's knee: a standard deviation of
-    6.4 degrees from the side and 15.1 over 45 to 90 degrees).
+    turns the limb by s/l; s doubles where the confidence is 0. *View*: seen from ``yaw``, an angle
+    is off by ``across * cos(yaw) ** power``, bias included, and by ``in_plane`` from the side. The
+    numbers of the table were fitted to MediaPipe's errors on rendered clips, so that an angle
+    divided by its sigma spreads by one; other detectors are taken to be alike (see
+    reports/view_uncertainty.md).
     """
-    noise_2 = np.square(0.007 * stature_px[..., None] * (2.0 - confidence))
-    ends, end_noise_2 = keypoints[..., _ENDS, :], noise_2[..., _ENDS]
+    noise_2 = np.square(stature_px[..., None] * (2.0 - confidence))
+    own = np.square(table[:, 0])
+    ends, end_noise_2 = keypoints[..., _ENDS, :], noise_2[..., _ENDS] * own[:-1]
     # Rows 0 and 1 bound the proximal limb of each joint, rows 1 and 2 the distal one.
     turn = _turn_variance(
         end_noise_2[..., :2, :] + end_noise_2[..., 1:, :], ends[..., :2, :, :] - ends[..., 1:, :, :]
@@ -323,16 +337,12 @@ def angle_sigma(
     variance = np.empty((*confidence.shape[:-1], len(JOINT_NAMES)))
     variance[..., :-1] = turn[..., 0, :]
     variance[..., :_N_INCLUDED] += turn[..., 1, :_N_INCLUDED]
-    variance[..., -1] = _turn_variance(0.5 * noise_2[..., _TRUNK].mean(axis=-1), _trunk(keypoints))
+    trunk_noise_2 = 0.5 * own[-1] * noise_2[..., _TRUNK].mean(axis=-1)
+    variance[..., -1] = _turn_variance(trunk_noise_2, _trunk(keypoints))
     off_plane = np.cos(np.radians(np.where(np.isnan(yaw_deg), 45.0, yaw_deg)))[..., None]
-    view = np.hypot(_SIGMA_IN_PLANE_DEG, _SIGMA_OUT_OF_PLANE_DEG * off_plane * _PLANE_SHARE)
+    view = np.hypot(table[:, 1], table[:, 2] * np.abs(off_plane) ** table[:, 3])
     sigma: FloatArray = np.hypot(np.degrees(np.sqrt(variance)), view)
     return sigma
-
-
-_PLANE_SHARE: Final = np.array(
-    [0.5 if name.endswith(("shoulder", "elbow")) else 1.0 for name in JOINT_NAMES]
-)
 
 
 def _turn_variance(noise_2: FloatArray, limb: FloatArray) -> FloatArray:

@@ -178,6 +178,12 @@ class ExerciseSpec:
     faults: tuple[FaultSpec, ...]
     best_view: str
 
+    @property
+    def is_frontal(self) -> bool:
+        """Whether it moves in the frontal plane: its depth cannot be judged from the side."""
+        depths = [one for one in self.criteria if one.name == "depth"]
+        return bool(depths) and all(one.max_yaw_deg < 90.0 for one in depths)
+
 
 _SIDELESS_JOINTS: Final = tuple(
     dict.fromkeys(name.removeprefix("left_").removeprefix("right_") for name in JOINT_NAMES)

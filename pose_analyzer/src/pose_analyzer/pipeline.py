@@ -245,9 +245,14 @@ class StreamPipeline:
         if math.isnan(yaw_deg):
             yaw_deg = float(camera_yaw(keypoints, stature_px))
         self._follow_yaw(yaw_deg, time_s)
-        sigma = angle_sigma(keypoints, pose.confidence[row], np.asarray(self._yaw_deg), stature_px)
+        aside_deg = np.asarray(self._off_front_deg(self._yaw_deg))
+        sigma = angle_sigma(keypoints, pose.confidence[row], aside_deg, stature_px)
         sigma[np.isnan(deg)] = np.nan
         return JointAngles(deg, sigma, self._yaw_deg)
+
+    def _off_front_deg(self, yaw_deg: float) -> float:
+        """Return how far the camera stands off the worst view: 90 where the motion is in plane."""
+        return 90.0 - yaw_deg if self.exercise.is_frontal else yaw_deg
 
     def _follow_yaw(self, yaw_deg: float, time_s: float) -> None:
         """Follow the yaw slowly: a camera does not turn within a repetition, estimates do."""
@@ -320,7 +325,8 @@ class StreamPipeline:
         stature_px = self._temporal.stature_px
         size = np.full(len(time_s), stature_px)
         deg = self._calculator.angles(keypoints)
-        sigma = angle_sigma(keypoints, confidence, np.full(len(time_s), median_yaw), size)
+        aside_deg = np.full(len(time_s), self._off_front_deg(median_yaw))
+        sigma = angle_sigma(keypoints, confidence, aside_deg, size)
         sigma[np.isnan(deg)] = np.nan
         signal = np.array([one.signal for one in kept])[inside]
         return RepMotion(

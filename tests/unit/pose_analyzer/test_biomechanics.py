@@ -242,3 +242,23 @@ def test_a_limb_that_points_at_the_camera_has_a_bounded_sigma(standing: FloatArr
 def test_without_a_stature_the_sigma_is_unknown(standing: FloatArray) -> None:
     sigma = angle_sigma(standing, np.ones(N_KEYPOINTS), np.array(90.0), np.array(np.nan))
     assert np.isnan(sigma).all()
+
+
+@pytest.mark.parametrize("joint", ["left_knee", "left_hip", "left_elbow", "trunk_lean"])
+def test_sigma_never_grows_from_the_front_to_the_side(standing: FloatArray, joint: str) -> None:
+    sure, size = np.ones(N_KEYPOINTS), np.array(1000.0)
+    sigma = [
+        angle_sigma(standing, sure, np.array(yaw), size)[JOINT_INDEX[joint]]
+        for yaw in np.linspace(0.0, 90.0, 13)
+    ]
+    assert np.all(np.diff(sigma) <= 0.0)
+
+
+def test_sigma_covers_a_knee_seen_from_the_front_and_trusts_one_from_the_side(
+    standing: FloatArray,
+) -> None:
+    """From the front a deep squat hides some 70 degrees; from the side a few stay unknown."""
+    sure, size = np.ones(N_KEYPOINTS), np.array(1000.0)
+    knee = JOINT_INDEX["left_knee"]
+    assert angle_sigma(standing, sure, np.array(0.0), size)[knee] > 25.0
+    assert angle_sigma(standing, sure, np.array(90.0), size)[knee] < 5.0

@@ -203,3 +203,19 @@ def test_reset_equals_new() -> None:
     assert [one.rep for one in again_reps] == [one.rep for one in fresh_reps]
     assert [one.score for one in again_reps] == [one.score for one in fresh_reps]
     assert pipeline.rep_count == 3
+
+
+@pytest.mark.parametrize(
+    ("exercise", "joint", "best_yaw_deg"), [("jumping_jack", "shoulder", 0), ("squat", "knee", 90)]
+)
+def test_an_angle_is_surer_from_the_view_that_shows_its_plane(
+    exercise: str, joint: str, best_yaw_deg: int
+) -> None:
+    sigma = {}
+    for yaw_deg in (0, 90):
+        truth = synthesize(motion=MotionSpec(exercise, reps=1), camera=Camera(yaw_deg=yaw_deg))
+        pipeline = StreamPipeline(load_exercise(exercise))
+        found = detections_from_truth(truth, habits=DetectorHabits(has_world=True))[:5]
+        analyses = [pipeline.update(one, i, i / 30.0) for i, one in enumerate(found)]
+        sigma[yaw_deg] = analyses[-1].angles.sigma_deg[JOINT_INDEX[f"left_{joint}"]]
+    assert sigma[best_yaw_deg] < 0.7 * sigma[90 - best_yaw_deg]
