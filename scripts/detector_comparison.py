@@ -38,7 +38,6 @@ from pose_errors import (
     ErrorStats,
     default_data,
     joint_errors,
-    stature_px,
     yolo_weights,
 )
 from pose_photographs import MIN_KEYPOINTS, load_photographs, similarity
@@ -87,7 +86,7 @@ def errors_of(pairs: Sequence[tuple[Clip, FloatArray]]) -> Errors:
         true = clip.truth.keypoints[rows]
         visible = clip.truth.visible[rows, :N_COCO]
         distance = np.linalg.norm(found - true, axis=-1)[:, :N_COCO]
-        statures = distance / stature_px(clip.truth)[rows, None]
+        statures = distance / clip.truth.stature_px[rows, None]
         known = visible & np.isfinite(distance)
         px.append(distance[known])
         share.append(statures[known])

@@ -18,11 +18,13 @@ from pose_analyzer.synthetic import (
     Camera,
     DetectorHabits,
     Fault,
+    MeasuredNoise,
     MotionSpec,
     Tempo,
     TrueRep,
     Truth,
     detections_from_truth,
+    measured_detections,
     synthesize,
 )
 from pose_analyzer.types import FloatArray, PoseDetections, RepAnalysis
@@ -66,6 +68,11 @@ def noisy_detections(truth: Truth, rng: np.random.Generator) -> list[PoseDetecti
     keypoints = truth.keypoints + NOISE_PX * noise + OFFSET_PX * offset
     moved = dataclasses.replace(truth, keypoints=keypoints)
     return detections_from_truth(moved, rng=rng, habits=HABITS)
+
+
+def mediapipe_detections(truth: Truth, rng: np.random.Generator) -> list[PoseDetections]:
+    """Return what MediaPipe would find, by its errors measured on rendered clips."""
+    return measured_detections(truth, MeasuredNoise.load("mediapipe"), rng)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import numpy as np
 from report_lib import REPOSITORY
 
 from pose_analyzer.skeleton import JOINT_NAMES
-from pose_analyzer.synthetic import Truth
 from pose_analyzer.types import FloatArray
 
 JOINTS: Final = ("knee", "hip", "elbow", "shoulder", "ankle", "shin_lean", "trunk_lean")
@@ -74,10 +73,3 @@ class ErrorStats:
 def joint_errors(errors_deg: FloatArray, joint: str) -> ErrorStats:
     """Return the statistics of one joint, both sides together, from errors of shape (..., J)."""
     return ErrorStats.of(errors_deg[..., columns_of(joint)])
-
-
-def stature_px(truth: Truth) -> FloatArray:
-    """Return how tall the athlete would stand in the picture, shape (T,), in pixels."""
-    middle = truth.joints_m.mean(axis=1)
-    depth_m = truth.camera.to_camera(middle)[..., 2]
-    return np.asarray(truth.athlete.stature_m * truth.camera.focal_px / depth_m)

@@ -290,6 +290,21 @@ def test_a_minimum_jerk_stroke_is_smooth_at_any_speed_and_frame_rate() -> None:
     np.testing.assert_allclose(found, -1.45, atol=0.1)
 
 
+def test_smoothness_is_the_arc_length_of_the_spectrum_as_its_authors_define_it() -> None:
+    # Equations of Balasubramanian et al. (2015), integrated directly instead of by an FFT.
+    time_s = np.linspace(0.0, 1.0, 2001)
+    speed = 30.0 * time_s**2 * (1.0 - time_s) ** 2
+    hertz = np.linspace(0.0, 10.0, 2001)
+    waves = np.exp(-2j * np.pi * hertz[:, None] * time_s) * speed
+    magnitude = np.abs(waves.sum(axis=1))
+    magnitude /= magnitude[0]
+    last = np.flatnonzero(magnitude >= 0.05)[-1]
+    expected = -np.hypot(1.0 / last, np.diff(magnitude[: last + 1])).sum()
+    frames_s = np.arange(0.0, 1.0 + 1e-9, 1.0 / 120.0)
+    assert sparc(minimum_jerk(frames_s), frames_s) == pytest.approx(expected, abs=0.02)
+    assert expected == pytest.approx(-1.41, abs=0.05)
+
+
 def test_a_stop_on_the_way_is_less_smooth() -> None:
     half = 0.5 * minimum_jerk(np.linspace(0.0, 1.0, 25))
     stopped = np.concatenate((half, np.full(20, 0.5), 0.5 + half))

@@ -98,6 +98,11 @@ def test_the_wheel_carries_every_exercise(wheels: dict[str, Path]) -> None:
     assert packed == {path.name for path in (REPOSITORY / "config/exercises").glob("*.yaml")}
 
 
+def test_the_wheel_carries_the_measured_noise(wheels: dict[str, Path]) -> None:
+    names = zipfile.ZipFile(wheels["pose_analyzer"]).namelist()
+    assert "pose_analyzer/_detector_noise/mediapipe.npz" in names
+
+
 def test_the_wheel_carries_the_assets_of_the_html_report(wheels: dict[str, Path]) -> None:
     names = zipfile.ZipFile(wheels["pose_analyzer"]).namelist()
     assert {

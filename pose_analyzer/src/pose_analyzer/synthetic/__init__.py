@@ -14,9 +14,14 @@ from typing import TYPE_CHECKING, Final
 from pose_analyzer.errors import DependencyMissingError
 from pose_analyzer.synthetic.body import Athlete, Proportions
 from pose_analyzer.synthetic.camera import Camera
-from pose_analyzer.synthetic.detections import DetectorHabits, detections_from_truth
+from pose_analyzer.synthetic.detections import (
+    DetectorHabits,
+    detections_from_truth,
+    measured_detections,
+)
 from pose_analyzer.synthetic.faults import FAULT_NAMES, Fault, parse_fault
 from pose_analyzer.synthetic.look import LOOKS, Look
+from pose_analyzer.synthetic.measured_noise import MeasuredNoise
 from pose_analyzer.synthetic.motion import MotionSpec
 from pose_analyzer.synthetic.postures import BYSTANDERS, EXERCISES, FAULTS_OF
 from pose_analyzer.synthetic.schedule import PHASES, Tempo, TrueRep, minimum_jerk
@@ -40,6 +45,7 @@ __all__ = [
     "DetectorHabits",
     "Fault",
     "Look",
+    "MeasuredNoise",
     "MotionSpec",
     "Proportions",
     "RenderConfig",
@@ -49,6 +55,7 @@ __all__ = [
     "Truth",
     "detections_from_truth",
     "load_truth",
+    "measured_detections",
     "minimum_jerk",
     "parse_fault",
     "save_truth",

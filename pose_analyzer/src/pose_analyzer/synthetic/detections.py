@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pose_analyzer.skeleton import MIRROR, N_COCO, N_KEYPOINTS
+from pose_analyzer.synthetic.measured_noise import MeasuredNoise
 from pose_analyzer.synthetic.truth import Truth
-from pose_analyzer.types import FloatArray, PoseDetections
+from pose_analyzer.types import BoolArray, FloatArray, PoseDetections
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,46 @@ def detections_from_truth(
     return [_frame(found, index, habits) for index in range(people[0].n_frames)]
 
 
+def measured_detections(
+    truth: Truth | Sequence[Truth],
+    noise: MeasuredNoise,
+    rng: np.random.Generator | None = None,
+    habits: DetectorHabits | None = None,
+) -> list[PoseDetections]:
+    """Return what a real detector, by its measured noise, would find in every frame.
+
+    Parameters
+    ----------
+    truth : Truth or sequence of Truth
+        As in `detections_from_truth`.
+    noise : MeasuredNoise
+        Of the detector: errors, confidence and the frames in which it finds nobody.
+    rng : numpy.random.Generator, optional
+        Source of all chance; one seeded with 0 if left out.
+    habits : DetectorHabits, optional
+        What goes wrong besides. Confidence is that of the measured noise, also of what is hidden.
+
+    Returns
+    -------
+    list of PoseDetections
+        As from `detections_from_truth`.
+
+    Examples
+    --------
+    >>> from pose_analyzer.synthetic import synthesize
+    >>> truth = synthesize()
+    >>> len(measured_detections(truth, MeasuredNoise.load("mediapipe"))) == truth.n_frames
+    True
+    """
+    people = [truth] if isinstance(truth, Truth) else list(truth)
+    if not people:
+        raise ValueError("truth must hold at least one person")
+    rng = np.random.default_rng(0) if rng is None else rng
+    habits = DetectorHabits() if habits is None else habits
+    found = [_Found.measured(person, noise, habits, rng) for person in people]
+    return [_frame(found, index, habits) for index in range(people[0].n_frames)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Noise:
     noise_px: float
@@ -114,17 +155,55 @@ class _Found:
     @classmethod
     def of(cls, truth: Truth, noise: _Noise, rng: np.random.Generator) -> _Found:
         """Return the noisy keypoints of one person."""
-        habits = noise.habits
-        shape = truth.keypoints.shape[:2]
+        habits, shape = noise.habits, truth.keypoints.shape[:2]
         # All chance is drawn whether it is used or not: an option then does not move the others'.
         shift = rng.standard_normal((*shape, 2)) * noise.noise_px
         is_lost = rng.random(shape) < noise.dropout
+        share = np.where(truth.visible, 1.0, habits.hidden_confidence)
+        return cls._with_habits(
+            truth,
+            (truth.keypoints + shift, noise.confidence * share, camera_landmarks(truth)),
+            is_lost,
+            habits,
+            rng,
+        )
+
+    @classmethod
+    def measured(
+        cls, truth: Truth, noise: MeasuredNoise, habits: DetectorHabits, rng: np.random.Generator
+    ) -> _Found:
+        """Return the keypoints of one person with the measured noise of a detector."""
+        draw = noise.draw(truth, rng)
+        is_lost = np.broadcast_to(draw.missed[:, None], draw.confidence.shape).copy()
+        return cls._with_habits(
+            truth,
+            (
+                truth.keypoints + draw.shift_px,
+                draw.confidence,
+                camera_landmarks(truth) + draw.shift_m,
+            ),
+            is_lost,
+            habits,
+            rng,
+        )
+
+    @classmethod
+    def _with_habits(
+        cls,
+        truth: Truth,
+        found: tuple[FloatArray, FloatArray, FloatArray],
+        is_lost: BoolArray,
+        habits: DetectorHabits,
+        rng: np.random.Generator,
+    ) -> _Found:
+        """Return keypoints, confidence and metric landmarks after the detector's habits."""
+        keypoints, levels, world_m = found
+        shape = truth.keypoints.shape[:2]
         is_outlier = rng.random(shape) < habits.outlier_rate
         leap, angle = rng.uniform(60.0, 200.0, shape), rng.uniform(0.0, 2.0 * np.pi, shape)
         is_swapped = rng.random(shape[0]) < habits.swap_rate
         leaps = leap[..., None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-        keypoints = truth.keypoints + shift + np.where(is_outlier[..., None], leaps, 0.0)
-        share = np.where(truth.visible, 1.0, habits.hidden_confidence)
+        keypoints = keypoints + np.where(is_outlier[..., None], leaps, 0.0)
         outside = (keypoints < 0.0) | (keypoints > np.array(truth.camera.size) - 1.0)
         is_lost |= (outside | np.isnan(keypoints)).any(axis=-1)
         if not habits.has_feet:
@@ -132,14 +211,13 @@ class _Found:
         for begin_s, end_s in habits.gaps_s:
             is_lost[(truth.time_s >= begin_s) & (truth.time_s < end_s)] = True
         keypoints = np.where(is_lost[..., None], np.nan, keypoints)
-        levels = np.where(is_lost, 0.0, noise.confidence * share)
-        world_m = _camera_landmarks(truth)
+        levels = np.where(is_lost, 0.0, levels)
         for values in (keypoints, levels, world_m):
             values[is_swapped] = values[is_swapped][:, MIRROR]
         return cls(keypoints, levels, truth.boxes, world_m)
 
 
-def _camera_landmarks(truth: Truth) -> FloatArray:
+def camera_landmarks(truth: Truth) -> FloatArray:
     """Return metric keypoints in camera axes with the origin between the hips, (T, K, 3)."""
     hips = 0.5 * (truth.points_m[:, [11]] + truth.points_m[:, [12]])
     return np.asarray((truth.points_m[:, :N_KEYPOINTS] - hips) @ truth.camera.rotation.T)

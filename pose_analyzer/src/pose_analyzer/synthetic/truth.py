@@ -114,6 +114,12 @@ class Truth:
         return self.points_m[:, :N_KEYPOINTS]
 
     @property
+    def stature_px(self) -> FloatArray:
+        """How tall the athlete would stand in the picture, shape (T,), in pixels."""
+        depth_m = self.camera.to_camera(self.joints_m.mean(axis=1))[..., 2]
+        return np.asarray(self.athlete.stature_m * self.camera.focal_px / depth_m)
+
+    @property
     def rep_count(self) -> int:
         """Full repetitions."""
         return sum(not rep.is_partial for rep in self.reps)
