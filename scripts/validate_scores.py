@@ -16,8 +16,6 @@ from typing import Final
 
 import numpy as np
 from form_sets import (
-    NOISE_PX,
-    OFFSET_PX,
     TEMPOS,
     VIEWS,
     Set,
@@ -25,7 +23,7 @@ from form_sets import (
     faulty,
     judge,
     mean,
-    noisy_detections,
+    mediapipe_detections,
     run,
     usual_set,
     views_of,
@@ -55,7 +53,7 @@ SCORE_SEEDS: Final = 5
 BODY_FAULT: Final = {"jumping_jack": "asymmetry"}
 """The faulty motion that is done at all statures; ``shallow_depth`` where none is given."""
 
-detections: Final = noisy_detections
+detections: Final = mediapipe_detections
 """The source of all detections below."""
 
 
@@ -90,12 +88,12 @@ class Share:
 def add_to(report: Report, n_seeds: int) -> None:
     """Measure the bars of scores and cues and add them to a report."""
     report.text(
-        f"Scores and cues of the synthetic athlete through {NOISE_PX:g} px of lasting noise on "
-        f"every keypoint at 1080p and a constant offset of {OFFSET_PX:g} px for each clip. What "
-        "each fault does at severity 1 stands in `pose_analyzer/synthetic/faults.py`. A fault is "
-        "judged from each of the views side and front that its exercise file says can show it. "
-        "The limits in `config/exercises` were set with this athlete in view: these figures say "
-        "that the judges work, not how they do on other people."
+        "Scores and cues of the synthetic athlete through the errors of MediaPipe as measured on "
+        "rendered clips, see [detector_noise](detector_noise.md). What each fault does at "
+        "severity 1 stands in `pose_analyzer/synthetic/faults.py`. A fault is judged from each of "
+        "the views side and front that its exercise file says can show it. The limits in "
+        "`config/exercises` were set with this athlete in view: these figures say that the judges "
+        "work, not how they do on other people."
     )
     severities(report, min(n_seeds, SCORE_SEEDS))
     bodies(report)

@@ -37,6 +37,7 @@ from pose_analyzer.types import BoolArray, FloatArray, IntArray, RepMotion
 
 _TRUNK_LEAN: Final = JOINT_INDEX["trunk_lean"]
 _ROUNDING_CONFIDENCE: Final = 0.6
+_FAR_END: Final = 0.8
 
 
 def knee_separation_ratio(motion: RepMotion) -> Measured:
@@ -72,9 +73,10 @@ def _hips_low(motion: RepMotion) -> BoolArray:
 
 
 def front_shin_lean_deg(motion: RepMotion) -> Measured:
-    """Return how far the shin of the leg in front leans forward at most, from the side.
+    """Return how far the shin of the leg in front leans forward at the far end, from the side.
 
-    For a split stance, where the rear shin always leans. The face tells which way is forward.
+    For a split stance, where the rear shin always leans. The face tells which way is forward. The
+    median from 80 % of the travel on: detectors exchange the two legs there for single frames.
     """
     x, y = motion.keypoints[..., 0], motion.keypoints[..., 1]
     nose, *shoulders = _rows("nose", "left_shoulder", "right_shoulder")
@@ -85,10 +87,11 @@ def front_shin_lean_deg(motion: RepMotion) -> Measured:
     side = SIDES[int(np.argmax(ankles))]
     knee, ankle = _rows(f"{side}_knee", f"{side}_ankle")
     lean = np.degrees(np.arctan2(facing * (x[:, knee] - x[:, ankle]), y[:, ankle] - y[:, knee]))
-    value = extreme(lean, largest=True)
-    if np.isnan(value):
+    with np.errstate(invalid="ignore"):
+        far = signal_fraction(motion) >= _FAR_END
+    if not seen_enough(lean, far):
         return UNMEASURED
-    return Measured(value, _points_confidence(motion, [knee, ankle]))
+    return Measured(median_seen(lean[far]), _points_confidence(motion, [knee, ankle]))
 
 
 def over_sides(one_side: Callable[[RepMotion, Side], Measured], motion: RepMotion) -> Measured:
