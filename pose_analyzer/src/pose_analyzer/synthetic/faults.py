@@ -24,8 +24,9 @@ FAULT_NAMES: Final = (
 - ``forward_knee``: the shins lean 16 degrees further forward, at the same knee angle;
 - ``rounded_back``: the spine bends 80 degrees in its middle, near the end of its range;
 - ``hip_sag``: the hips drop until trunk and legs make 30 degrees;
-- ``asymmetry``: the left side does 40 % less (arms), the hips tilt and shift to the right (legs),
-  or the shoulders turn 16 degrees towards the right arm and shift over it (push-up);
+- ``asymmetry``: the left arm does 40 % less (60 % in a press, whose last part lifts little), the
+  hips tilt and shift to the right (legs), or the shoulders turn 16 degrees towards the right arm
+  and shift over it (push-up);
 - ``rushed_tempo``: everything takes 27 % of its time;
 - ``uneven_tempo``: repetitions alternate between up to 2.2 times faster and slower;
 - ``half_rep``: a repetition turns back after 60 % (severity 0) to 30 % (severity 1) of the travel

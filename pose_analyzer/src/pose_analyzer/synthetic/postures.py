@@ -112,9 +112,9 @@ def _stand(figure: Figure, moment: Moment, stance: _Stance) -> None:
         figure.foot(side, 0.0, stance.toe_out_deg)
 
 
-def _one_sided(moment: Moment, side: str) -> FloatArray:
+def _one_sided(moment: Moment, side: str, most: float = 0.4) -> FloatArray:
     """Return the travel of an arm: an asymmetric athlete does less with the left one."""
-    lag = 0.4 * moment.severity["asymmetry"] if side == "left" else 0.0
+    lag = most * moment.severity["asymmetry"] if side == "left" else 0.0
     return moment.travel * (1.0 - lag)
 
 
@@ -160,7 +160,7 @@ def overhead_press(figure: Figure, moment: Moment) -> Command:
         figure.length(figure.proportions.forearm),
     )
     for side, sign in SIDES:
-        travel = _one_sided(moment, side)
+        travel = _one_sided(moment, side, 0.6)
         reach = chord(upper, fore, _press_elbow(travel))
         rise = np.radians(13.0 + 73.0 * travel)
         out = np.radians(9.0)
