@@ -76,8 +76,13 @@ def measure_label(name: str) -> tuple[str, str]:
 
 
 def _angle_extreme(motion: RepMotion, joint: str, *, largest: bool) -> Measured:
-    """Return the smallest or largest angle of a joint."""
+    """Return the smallest or largest angle of a joint that was seen at the far end."""
     curve, sigma_deg = joint_curve(motion, joint)
+    # Raised hands leave the picture: what is left of the way then only looks short.
+    margin = len(curve) // 10
+    end = curve[max(motion.turn_idx - margin, 0) : motion.turn_idx + margin + 1]
+    if np.isnan(end).mean() > SEEN_SHARE:
+        return UNMEASURED
     return _angle_value(extreme(curve, largest=largest), curve, sigma_deg)
 
 

@@ -194,6 +194,16 @@ def test_a_joint_seen_for_half_of_the_frames_is_still_judged(rep_motions: RepMot
     assert part(score, "alignment").score > 90.0
 
 
+def test_depth_is_not_judged_when_the_far_end_was_not_seen(rep_motions: RepMotions) -> None:
+    motion = rep_motions(MotionSpec("overhead_press", reps=1), SIDE)[0]
+    raised = motion.signal > 0.7 * motion.signal.max()
+    deg = np.where(raised[:, None], np.nan, motion.deg)
+    cropped = dataclasses.replace(motion, deg=deg)
+    scorer = FormScorer(load_exercise("overhead_press"))
+    assert np.isnan(part(scorer.score(cropped), "depth").score)
+    assert "shallow_depth" not in {one.name for one in scorer.faults(cropped)}
+
+
 def test_alignment_is_not_judged_when_no_joint_is_seen_often_enough(
     rep_motions: RepMotions,
 ) -> None:
