@@ -9,21 +9,16 @@ Time comes only from ``time_s``.
 from __future__ import annotations
 
 import math
-import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from pose_analyzer.exercises import ExerciseSpec, FaultSpec
-from pose_analyzer.form_measures import SET_TEMPO_SPREAD
 from pose_analyzer.types import Cue, Fault, RepAnalysis
 
 PARTIAL_FAULT: Final = "half_rep"
 """The fault of an exercise file that a repetition cut short stands for."""
-
-_MIN_EARLIER_TEMPOS: Final = 2
-_TEMPO_MEMORY_REPS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +90,6 @@ class Coach:
         self._recent: deque[dict[str, Fault]] = deque(maxlen=self._config.window)
         self._spoken: dict[str, _Spoken] = {}
         self._clean: dict[str, int] = {}
-        self._durations_s: deque[float] = deque(maxlen=_TEMPO_MEMORY_REPS)
         self._n_reps = 0
         self._last_s = -math.inf
 
@@ -122,7 +116,7 @@ class Coach:
         self._n_reps += 1
         sure = {
             fault.name: fault
-            for fault in (*_own_faults(one), *self._tempo_faults(one))
+            for fault in _own_faults(one)
             if fault.name in self._specs and fault.confidence >= self._config.min_confidence
         }
         self._recent.append(sure)
@@ -132,29 +126,6 @@ class Coach:
             elif any(_could_show(spec, one) for spec in self._specs[name]):
                 self._clean[name] = self._clean.get(name, 0) + 1
         return True
-
-    def _tempo_faults(self, one: RepAnalysis) -> tuple[Fault, ...]:
-        """Return the fault of a repetition much faster or slower than those before it."""
-        if one.rep.is_partial or not one.rep.duration_s > 0.0:
-            return ()
-        earlier_s = list(self._durations_s)
-        self._durations_s.append(one.rep.duration_s)
-        if len(earlier_s) < _MIN_EARLIER_TEMPOS:
-            return ()
-        usual_s = statistics.median(earlier_s)
-        spread = abs(math.log(one.rep.duration_s / usual_s))
-        evidence = f"took {one.rep.duration_s:.1f} s, those before it {usual_s:.1f} s"
-        return tuple(
-            Fault(
-                spec.name,
-                min((spread - spec.limit) / (spec.severe - spec.limit), 1.0),
-                1.0,
-                evidence,
-            )
-            for specs in self._specs.values()
-            for spec in specs[:1]
-            if spec.measure == SET_TEMPO_SPREAD and spread > spec.limit
-        )
 
     def _correction(self, time_s: float) -> Cue | None:
         """Return the most urgent cue that is due for a fault of the latest repetition."""

@@ -6,6 +6,7 @@ the same analyses, live or offline, one by one or at once.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import deque
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ _YAW_CONSTANT_S: Final = 0.5
 _MIN_SEEN: Final = 0.4
 """Least share of the exercise's keypoints seen in a repetition that is scored: one of two sides
 for most of its time (chosen by us, see reports/real_clips.md)."""
+_TEMPO_MEMORY_REPS: Final = 4
+"""How many earlier repetitions are looked at to tell whether the tempo of a set is even."""
 _UNSCORED: Final = FormScore(math.nan, 0.0, ())
 
 
@@ -149,6 +152,7 @@ class StreamPipeline:
         self._set.reset()
         self._coach.reset()
         self._history: deque[_Seen] = deque()
+        self._durations_s: deque[float] = deque(maxlen=_TEMPO_MEMORY_REPS)
         self._athlete_id: int | None = None
         self._yaw_deg = math.nan
         self._time_s = math.nan
@@ -272,6 +276,9 @@ class StreamPipeline:
     def _judge(self, rep: Rep) -> RepAnalysis:
         """Smooth a finished repetition in both directions and judge it."""
         motion = self._motion_of(rep)
+        if not rep.is_partial:
+            motion = dataclasses.replace(motion, earlier_s=tuple(self._durations_s))
+            self._durations_s.append(rep.duration_s)
         with np.errstate(invalid="ignore"):
             min_deg = np.fmin.reduce(motion.deg, axis=0)
             max_deg = np.fmax.reduce(motion.deg, axis=0)

@@ -11,12 +11,14 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
 
 from pose_analyzer.skeleton import JOINT_INDEX, KEYPOINT_INDEX
-from pose_analyzer.types import FloatArray, RepMotion
+from pose_analyzer.types import BoolArray, FloatArray, RepMotion
 
 Side: TypeAlias = str
 SIDES: Final = ("left", "right")
@@ -40,6 +42,31 @@ SIDE_ROWS: Final = {
     for side in SIDES
 }
 """The keypoints by which `sides_to_read` tells the better seen side."""
+
+
+SEEN_SHARE: Final = 0.5
+"""Of the frames that a measure reads this share must be seen (chosen by us, as above)."""
+_DEEP_FRACTION: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One measured value.
+
+    Attributes
+    ----------
+    value : float
+        In the unit of the measure; NaN if it could not be measured.
+    confidence : float
+        In [0, 1]; 0 where the value is NaN.
+    """
+
+    value: float
+    confidence: float
+
+
+UNMEASURED: Final = Measured(float("nan"), 0.0)
+Measure: TypeAlias = Callable[[RepMotion], Measured]
 
 
 def signal_fraction(motion: RepMotion) -> FloatArray:
@@ -100,6 +127,31 @@ def joint_columns(joint: str, sides: tuple[Side, ...] = SIDES) -> list[int]:
     if joint in JOINT_INDEX:
         return [JOINT_INDEX[joint]]
     return [JOINT_INDEX[f"{side}_{joint}"] for side in sides]
+
+
+def far_half(motion: RepMotion) -> BoolArray:
+    """Return the frames in the far half of the travel."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(signal_fraction(motion) >= _DEEP_FRACTION)
+
+
+def seen_enough(curve: FloatArray, wanted: BoolArray) -> bool:
+    """Tell whether the curve was seen in half of the wanted frames, and there are any."""
+    return bool(wanted.any() and np.mean(~np.isnan(curve[wanted])) >= SEEN_SHARE)
+
+
+def change_over(curve: FloatArray, way: FloatArray) -> float:
+    """Return by how much a curve changes while ``way`` goes from 0 to 1, by least squares.
+
+    Every frame counts, so the noise of single frames averages out. NaN where fewer than half of
+    the frames were seen, or the way does not change.
+    """
+    seen = ~(np.isnan(curve) | np.isnan(way))
+    if seen.sum() < max(3.0, SEEN_SHARE * curve.size):
+        return float("nan")
+    from_mean = way[seen] - way[seen].mean()
+    spread = float(from_mean @ from_mean)
+    return float(from_mean @ curve[seen]) / spread if spread > 0.0 else float("nan")
 
 
 def angle_confidence(sigma_deg: float) -> float:

@@ -259,6 +259,9 @@ class RepMotion:
         Median camera yaw: 0 front or back, 90 side. NaN if unknown.
     stature_px : float
         Estimated standing height of the body in pixels. NaN if unknown.
+    earlier_s : tuple of float
+        How long the full repetitions before it in the set took, the latest last. Empty if it is
+        the first, or is judged by itself.
     """
 
     time_s: FloatArray
@@ -270,6 +273,7 @@ class RepMotion:
     turn_idx: int
     yaw_deg: float
     stature_px: float
+    earlier_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

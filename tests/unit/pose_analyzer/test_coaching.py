@@ -145,16 +145,6 @@ def test_repetitions_cut_short_are_spoken_of() -> None:
     assert (cue.name, cue.text) == (PARTIAL_FAULT, CUES[PARTIAL_FAULT])
 
 
-def test_an_uneven_tempo_of_the_set_is_spoken_of() -> None:
-    even, slow, fast = rep(), rep(duration_s=4.5), rep(duration_s=0.9)
-    assert said([even, even, slow, fast])[2:] in (["", "uneven_tempo"], ["uneven_tempo", ""])
-    assert said([even, rep(duration_s=2.4), even, rep(duration_s=1.8)]) == ["", "", "", ""]
-
-
-def test_a_repetition_without_duration_does_not_disturb_the_tempo() -> None:
-    assert said([rep(duration_s=0.0)] * 4) == ["", "", "", ""]
-
-
 def test_praise_holds_for_a_fault_that_any_view_shows() -> None:
     pause = rep(fault("pause", severity=0.9), yaw_deg=np.nan)
     assert said([pause, rep(yaw_deg=np.nan), rep(yaw_deg=np.nan)])[-1] == "praise"

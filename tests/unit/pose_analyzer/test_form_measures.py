@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from pose_analyzer.biomechanics import JointAngleCalculator
-from pose_analyzer.form_measures import MEASURES, SET_TEMPO_SPREAD, measure
+from pose_analyzer.form_measures import MEASURES, measure, measure_label
 from pose_analyzer.rep_geometry import (
     angle_confidence,
+    change_over,
     extreme,
     joint_curve,
     phase_times,
@@ -218,9 +219,37 @@ def test_a_signal_that_does_not_travel_has_no_fraction() -> None:
     assert np.isnan(signal_fraction(built({}, np.ones(9)))).all()
 
 
-def test_a_set_level_measure_is_none_of_a_repetition(rep_motions: RepMotions) -> None:
-    motion = rep_motions(MotionSpec("squat", reps=1), SIDE)[0]
-    assert np.isnan(measure(SET_TEMPO_SPREAD, motion).value)
+def test_the_tempo_of_a_set_takes_three_repetitions_to_tell() -> None:
+    motion = built({}, stroke())
+    assert np.isnan(measure("set_tempo_spread", motion).value)
+    second = dataclasses.replace(motion, earlier_s=(2.0,))
+    assert np.isnan(measure("set_tempo_spread", second).value)
+
+
+@pytest.mark.parametrize(
+    ("earlier_s", "spread"),
+    [((2.0, 2.0), 0.0), ((4.0, 2.0, 4.0), np.log(2.0)), ((2.0, 9.9, 2.0, 2.0, 2.0, 2.0), 0.0)],
+)
+def test_the_tempo_spread_is_the_mean_change_of_log_duration(
+    earlier_s: tuple[float, ...], spread: float
+) -> None:
+    motion = dataclasses.replace(built({}, stroke()), earlier_s=earlier_s)
+    assert measure("set_tempo_spread", motion).value == pytest.approx(spread)
+
+
+def test_a_measure_has_words_and_a_unit() -> None:
+    assert measure_label("smallest_knee_deg") == ("smallest knee", " deg")
+    assert measure_label("wrist_height_difference") == ("wrist height difference", " statures")
+    assert measure_label("tempo_ratio") == ("tempo ratio", "")
+
+
+def test_a_change_over_the_travel_averages_noise_and_leaves_out_what_was_not_seen() -> None:
+    way = stroke()
+    curve = 5.0 + 3.0 * way
+    curve[::3] = np.nan
+    assert change_over(curve, way) == pytest.approx(3.0)
+    assert np.isnan(change_over(np.full(61, np.nan), way))
+    assert np.isnan(change_over(curve, np.ones(61)))
 
 
 def test_the_side_facing_the_camera_is_read(rep_motions: RepMotions) -> None:
@@ -259,6 +288,21 @@ def test_a_minimum_jerk_stroke_is_smooth_at_any_speed_and_frame_rate() -> None:
         time_s = np.arange(0.0, seconds, 1.0 / fps)
         found.append(sparc(minimum_jerk(time_s / seconds), time_s))
     np.testing.assert_allclose(found, -1.45, atol=0.1)
+
+
+def test_smoothness_is_the_arc_length_of_the_spectrum_as_its_authors_define_it() -> None:
+    # Equations of Balasubramanian et al. (2015), integrated directly instead of by an FFT.
+    time_s = np.linspace(0.0, 1.0, 2001)
+    speed = 30.0 * time_s**2 * (1.0 - time_s) ** 2
+    hertz = np.linspace(0.0, 10.0, 2001)
+    waves = np.exp(-2j * np.pi * hertz[:, None] * time_s) * speed
+    magnitude = np.abs(waves.sum(axis=1))
+    magnitude /= magnitude[0]
+    last = np.flatnonzero(magnitude >= 0.05)[-1]
+    expected = -np.hypot(1.0 / last, np.diff(magnitude[: last + 1])).sum()
+    frames_s = np.arange(0.0, 1.0 + 1e-9, 1.0 / 120.0)
+    assert sparc(minimum_jerk(frames_s), frames_s) == pytest.approx(expected, abs=0.02)
+    assert expected == pytest.approx(-1.41, abs=0.05)
 
 
 def test_a_stop_on_the_way_is_less_smooth() -> None:

@@ -194,6 +194,16 @@ def test_a_joint_seen_for_half_of_the_frames_is_still_judged(rep_motions: RepMot
     assert part(score, "alignment").score > 90.0
 
 
+def test_depth_is_not_judged_when_the_far_end_was_not_seen(rep_motions: RepMotions) -> None:
+    motion = rep_motions(MotionSpec("overhead_press", reps=1), SIDE)[0]
+    raised = motion.signal > 0.7 * motion.signal.max()
+    deg = np.where(raised[:, None], np.nan, motion.deg)
+    cropped = dataclasses.replace(motion, deg=deg)
+    scorer = FormScorer(load_exercise("overhead_press"))
+    assert np.isnan(part(scorer.score(cropped), "depth").score)
+    assert "shallow_depth" not in {one.name for one in scorer.faults(cropped)}
+
+
 def test_alignment_is_not_judged_when_no_joint_is_seen_often_enough(
     rep_motions: RepMotions,
 ) -> None:
@@ -280,6 +290,116 @@ def test_fitting_keeps_a_goal_that_the_references_do_not_show(rep_motions: RepMo
     fitted = FormScorer(spec).fit(motions)
     depths = [next(c for c in one.criteria if c.name == "depth") for one in (spec, fitted.spec)]
     assert depths[0] == depths[1]
+
+
+def blind(motion: RepMotion) -> RepMotion:
+    unseen = np.full_like(motion.keypoints, np.nan)
+    return dataclasses.replace(motion, keypoints=unseen, deg=np.full_like(motion.deg, np.nan))
+
+
+def first_frames(motion: RepMotion, n: int) -> RepMotion:
+    names = ("time_s", "keypoints", "confidence", "deg", "sigma_deg", "signal")
+    return dataclasses.replace(motion, **{name: getattr(motion, name)[:n] for name in names})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (blind, "reference 2 has no keypoints"),
+        (lambda one: first_frames(one, 1), "reference 2 has 1 frame,"),
+        (lambda one: first_frames(one, 0), "reference 2 has 0 frames"),
+        (
+            lambda one: dataclasses.replace(one, signal=0.0 * one.signal),
+            "reference 2 does not move",
+        ),
+    ],
+)
+def test_a_reference_that_is_no_repetition_is_refused_by_its_number(
+    spoil: Callable[[RepMotion], RepMotion], reason: str, rep_motions: RepMotions
+) -> None:
+    motions = squats(rep_motions)
+    motions[1] = spoil(motions[1])
+    with pytest.raises(ReferencesError, match=reason):
+        FormScorer(load_exercise("squat")).fit(motions)
+
+
+@pytest.mark.parametrize(
+    ("exercise", "done"),
+    [("squat", "overhead_press"), ("push_up", "squat"), ("biceps_curl", "squat")],
+)
+def test_references_of_another_exercise_are_refused(
+    exercise: str, done: str, rep_motions: RepMotions
+) -> None:
+    others = rep_motions(MotionSpec(done, reps=3), SIDE)
+    with pytest.raises(ReferencesError, match="another exercise"):
+        FormScorer(load_exercise(exercise)).fit(others)
+
+
+def test_references_from_the_front_say_nothing_of_depth(rep_motions: RepMotions) -> None:
+    side, front = squats(rep_motions), squats(rep_motions, FRONT)
+    alone, mixed = (FormScorer(load_exercise("squat")).fit(one) for one in (side, side + front))
+    assert alone.spec.criteria == mixed.spec.criteria
+    np.testing.assert_allclose(alone.curves.deg, mixed.curves.deg, atol=1.0)
+
+
+def test_fitting_relaxes_stability_but_does_not_tighten_it(rep_motions: RepMotions) -> None:
+    motions = squats(rep_motions)
+    shaken = [dataclasses.replace(one, keypoints=one.keypoints.copy()) for one in motions]
+    for motion in shaken:
+        motion.keypoints[:, :, 0] += 40.0 * np.sin(10.0 * motion.time_s)[:, None]
+    scorer = FormScorer(load_exercise("squat"))
+    before = part(scorer.score(shaken[0]), "stability").score
+    assert part(scorer.fit(shaken).score(shaken[0]), "stability").score > before + 20.0
+    still = next(c for c in scorer.fit(motions).spec.criteria if c.name == "stability")
+    assert still == next(c for c in scorer.spec.criteria if c.name == "stability")
+
+
+def test_references_of_one_stature_judge_a_repetition_of_another(rep_motions: RepMotions) -> None:
+    far = Camera(yaw_deg=90.0, distance_m=20.0)
+    scorer = FormScorer(load_exercise("squat")).fit(squats(rep_motions, far, stature_m=1.5))
+    totals = [
+        scorer.score(squats(rep_motions, far, stature_m=size)[3]).total for size in (1.5, 2.0)
+    ]
+    assert totals[0] == pytest.approx(totals[1], abs=1.0)
+
+
+def test_a_half_repetition_is_not_called_shallow_as_well(rep_motions: RepMotions) -> None:
+    fault = Fault("half_rep", 0.6, reps=(1,))
+    motion = rep_motions(MotionSpec("squat", 1, faults=(fault,)), SIDE)[0]
+    assert [one.name for one in FormScorer(load_exercise("squat")).faults(motion)] == ["half_rep"]
+
+
+def test_an_uneven_tempo_of_the_set_costs_the_repetition(rep_motions: RepMotions) -> None:
+    scorer = FormScorer(load_exercise("squat"))
+    motion = squats(rep_motions)[0]
+    took_s = float(motion.time_s[-1] - motion.time_s[0])
+    even, uneven = (
+        dataclasses.replace(motion, earlier_s=(took_s, other_s, took_s, other_s))
+        for other_s in (took_s, 2.0 * took_s)
+    )
+    assert scorer.score(uneven).total < scorer.score(even).total - 3.0
+    assert "uneven_tempo" in {one.name for one in scorer.faults(uneven)}
+    assert scorer.faults(even) == ()
+
+
+@pytest.mark.parametrize("name", ["shallow_depth", "rushed_tempo"])
+def test_the_score_falls_at_every_step_of_severity(name: str, rep_motions: RepMotions) -> None:
+    scorer = FormScorer(load_exercise("squat"))
+    totals = [
+        scorer.score(
+            rep_motions(MotionSpec("squat", 1, faults=(Fault(name, 0.25 * s),)), SIDE)[0]
+        ).total
+        for s in range(5)
+    ]
+    assert np.all(np.diff(totals) < 0.0)
+
+
+def test_technique_says_from_where_to_see_the_other_faults(rep_motions: RepMotions) -> None:
+    evidence = part(
+        FormScorer(load_exercise("squat")).score(squats(rep_motions)[0]), TECHNIQUE
+    ).evidence
+    assert "no fault" in evidence
+    assert "film from the front for knee valgus, asymmetry" in evidence
 
 
 def test_an_unknown_measure_is_refused_when_the_scorer_is_made() -> None:

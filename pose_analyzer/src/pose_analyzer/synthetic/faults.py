@@ -12,6 +12,7 @@ FAULT_NAMES: Final = (
     "rounded_back",
     "hip_sag",
     "asymmetry",
+    "rushed_tempo",
     "uneven_tempo",
     "half_rep",
     "pause",
@@ -21,9 +22,12 @@ FAULT_NAMES: Final = (
 - ``shallow_depth``: 40 % of the travel is missing;
 - ``knee_valgus``: the knees turn 25 degrees inward about the line from hip to ankle;
 - ``forward_knee``: the shins lean 16 degrees further forward, at the same knee angle;
-- ``rounded_back``: the spine bends 50 degrees in its middle;
+- ``rounded_back``: the spine bends 80 degrees in its middle, near the end of its range;
 - ``hip_sag``: the hips drop until trunk and legs make 30 degrees;
-- ``asymmetry``: the left side does 40 % less (arms), or the hips tilt and shift to the right;
+- ``asymmetry``: the left arm does 40 % less (60 % in a press, whose last part lifts little), the
+  hips tilt and shift to the right (legs), or the shoulders turn 16 degrees towards the right arm
+  and shift over it (push-up);
+- ``rushed_tempo``: everything takes 27 % of its time;
 - ``uneven_tempo``: repetitions alternate between up to 2.2 times faster and slower;
 - ``half_rep``: a repetition turns back after 60 % (severity 0) to 30 % (severity 1) of the travel
   and does not count;

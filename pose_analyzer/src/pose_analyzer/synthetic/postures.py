@@ -100,11 +100,11 @@ def _stand(figure: Figure, moment: Moment, stance: _Stance) -> None:
     reach = chord(shank, thigh, stance.knee_deg)
     rise = remaining(reach, np.hypot(back, half_hip - half_stance))
     tilt = moment.severity["asymmetry"] * moment.travel**2 * stance.tilts
-    mid_hip = vector(back, -0.03 * size * tilt, ankle_z + rise)
+    mid_hip = vector(back, -0.045 * size * tilt, ankle_z + rise)
     rounded = moment.grown("rounded_back")
     lean = stance.trunk_lean_deg - 8.0 * forward
-    figure.trunk(mid_hip, lean, 50.0 * rounded, 4.0 * tilt, 8.0 * tilt, stance.shrug)
-    figure.head(0.35 * stance.trunk_lean_deg + 20.0 * rounded, 50.0 * rounded)
+    figure.trunk(mid_hip, lean, 80.0 * rounded, 4.0 * tilt, 8.0 * tilt, stance.shrug)
+    figure.head(0.35 * stance.trunk_lean_deg + 20.0 * rounded, 80.0 * rounded)
     turned = np.radians(stance.toe_out_deg - 25.0 * moment.grown("knee_valgus"))
     for side, sign in SIDES:
         ankle = vector(0.0, sign * half_stance, np.full(figure.n_frames, ankle_z))
@@ -112,9 +112,9 @@ def _stand(figure: Figure, moment: Moment, stance: _Stance) -> None:
         figure.foot(side, 0.0, stance.toe_out_deg)
 
 
-def _one_sided(moment: Moment, side: str) -> FloatArray:
+def _one_sided(moment: Moment, side: str, most: float = 0.4) -> FloatArray:
     """Return the travel of an arm: an asymmetric athlete does less with the left one."""
-    lag = 0.4 * moment.severity["asymmetry"] if side == "left" else 0.0
+    lag = most * moment.severity["asymmetry"] if side == "left" else 0.0
     return moment.travel * (1.0 - lag)
 
 
@@ -160,7 +160,7 @@ def overhead_press(figure: Figure, moment: Moment) -> Command:
         figure.length(figure.proportions.forearm),
     )
     for side, sign in SIDES:
-        travel = _one_sided(moment, side)
+        travel = _one_sided(moment, side, 0.6)
         reach = chord(upper, fore, _press_elbow(travel))
         rise = np.radians(13.0 + 73.0 * travel)
         out = np.radians(9.0)
@@ -225,11 +225,11 @@ def lunge(figure: Figure, moment: Moment) -> Command:
     tilt = moment.severity["asymmetry"] * moment.travel**2
     # The middle of the split lies over the origin.
     shift = 0.27 * size
-    mid_hip = vector(hip_x + shift, -0.02 * size * tilt, ankle_z + rise)
+    mid_hip = vector(hip_x + shift, -0.03 * size * tilt, ankle_z + rise)
     rounded = moment.grown("rounded_back")
     lean = moment.between(2.0, 12.0)
-    figure.trunk(mid_hip, lean, 50.0 * rounded, 4.0 * tilt, 8.0 * tilt)
-    figure.head(0.3 * lean + 20.0 * rounded, 50.0 * rounded)
+    figure.trunk(mid_hip, lean, 80.0 * rounded, 4.0 * tilt, 8.0 * tilt)
+    figure.head(0.3 * lean + 20.0 * rounded, 80.0 * rounded)
     rear_height = _tiptoe_height(figure, 50.0)
     for side, x, height, pitch in (
         ("left", shift, ankle_z, 0.0),
@@ -277,8 +277,8 @@ def push_up(figure: Figure, moment: Moment) -> Command:
     start_x = -0.5 * float(wrist_x[0])
     mid_hip = vector(start_x + leg * np.cos(leg_rise), 0.0, ankle_z + leg * np.sin(leg_rise))
     lean = 90.0 - np.degrees(leg_rise + sag)
-    roll = 10.0 * moment.severity["asymmetry"] * moment.travel**2
-    figure.trunk(mid_hip, lean, 0.0, roll)
+    figure.trunk(mid_hip, lean)
+    _lean_on_one_arm(figure, lean, moment.severity["asymmetry"] * moment.travel**2)
     figure.head(lean - 22.0)
     for side, sign in SIDES:
         ankle = vector(start_x, sign * 0.5 * shape.hip_width * size, ankle_z + 0.0 * rise)
@@ -289,6 +289,21 @@ def push_up(figure: Figure, moment: Moment) -> Command:
         figure.arm(side, wrist, vector(-1.0, sign * 0.12, np.zeros(figure.n_frames)))
         figure.hand(side, vector(1.0, 0.0, np.full(figure.n_frames, -0.14)))
     return Command(("left_elbow", "right_elbow"), elbow)
+
+
+def _lean_on_one_arm(figure: Figure, lean_deg: FloatArray, share: FloatArray) -> None:
+    """Turn the shoulders of a push-up about its long axis and shift them over the right hand.
+
+    The hips and the toes stay.
+    """
+    lean, turn = np.radians(lean_deg), np.radians(16.0 * share)
+    back = vector(-np.cos(lean), 0.0, np.sin(lean))
+    across = vector(0.0, np.cos(turn), 0.0) + np.sin(turn)[:, None] * back
+    half = 0.5 * figure.length(figure.proportions.shoulder_width)
+    middle = figure.get("mid_shoulder") + vector(0.0, -0.03 * figure.stature * share, 0.0)
+    figure.put("mid_shoulder", middle)
+    for side, sign in SIDES:
+        figure.put(f"{side}_shoulder", middle + sign * half * across)
 
 
 def stand(figure: Figure, moment: Moment) -> Command:
@@ -334,6 +349,7 @@ def walk(figure: Figure, moment: Moment) -> Command:
 
 Posture = Callable[[Figure, Moment], Command]
 _TIMING: Final = ("uneven_tempo", "half_rep", "pause")
+_RUSHED: Final = "rushed_tempo"
 _LEGS: Final = ("shallow_depth", "knee_valgus", "forward_knee", "rounded_back", "asymmetry")
 _ARMS: Final = ("shallow_depth", "asymmetry")
 
@@ -349,16 +365,16 @@ POSTURES: Final[Mapping[str, Posture]] = {
     "walk": walk,
 }
 FAULTS_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    "squat": (*_LEGS, *_TIMING),
-    "push_up": ("shallow_depth", "hip_sag", "asymmetry", *_TIMING),
-    "deadlift": (*_LEGS, *_TIMING),
-    "lunge": (*_LEGS, *_TIMING),
-    "overhead_press": (*_ARMS, *_TIMING),
-    "biceps_curl": (*_ARMS, *_TIMING),
+    "squat": (*_LEGS, _RUSHED, *_TIMING),
+    "push_up": ("shallow_depth", "hip_sag", "asymmetry", _RUSHED, *_TIMING),
+    "deadlift": (*_LEGS, _RUSHED, *_TIMING),
+    "lunge": (*_LEGS, _RUSHED, *_TIMING),
+    "overhead_press": (*_ARMS, _RUSHED, *_TIMING),
+    "biceps_curl": (*_ARMS, _RUSHED, *_TIMING),
     "jumping_jack": (*_ARMS, *_TIMING),
     "stand": (),
     "walk": (),
 }
-"""Which faults each exercise can show."""
+"""Which faults each exercise can show. A jumping jack is fast by nature and cannot be rushed."""
 BYSTANDERS: Final = ("stand", "walk")
 EXERCISES: Final = tuple(name for name in POSTURES if name not in BYSTANDERS)

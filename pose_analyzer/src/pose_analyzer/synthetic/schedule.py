@@ -186,6 +186,7 @@ def _stretches(plan: Plan) -> tuple[list[_Stretch], tuple[TrueRep, ...]]:
         pace = float(np.exp(plan.variation * draw[0]))
         uneven = (0.5 + 0.3 * abs(draw[2])) * severity["uneven_tempo"]
         pace *= float(np.exp(uneven if attempt % 2 else -uneven))
+        pace *= float(np.exp(-1.3 * severity["rushed_tempo"]))
         depth = plan.depth * (1.0 - 0.4 * severity["shallow_depth"])
         depth *= 1.0 + 0.5 * plan.variation * float(draw[1])
         is_partial = severity["half_rep"] > 0.0
