@@ -203,3 +203,11 @@ def test_reset_equals_new() -> None:
     assert [one.rep for one in again_reps] == [one.rep for one in fresh_reps]
     assert [one.score for one in again_reps] == [one.score for one in fresh_reps]
     assert pipeline.rep_count == 3
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_a_stop_is_part_of_a_repetition_and_a_half_one_is_partial(exercise: str) -> None:
+    faults = (Fault("pause", 1.0, reps=(2,)), Fault("half_rep", 1.0, reps=(3,)))
+    truth = synthesize(Athlete(), MotionSpec(exercise, reps=4, faults=faults), Camera(yaw_deg=45.0))
+    reps = run(exercise, noisy(truth, noise_px=2.5))[1]
+    assert [one.rep.is_partial for one in reps] == [False, False, True, False]
