@@ -44,6 +44,8 @@ class SignalSpec:
         is enough (a deadlift that stays at lockout).
     min_range : float
         Smallest travel in statures that is an attempt at all.
+    full_share : float
+        In (0, 1]. A repetition smaller than this share of the athlete's usual travel is partial.
     min_duration_s, max_duration_s : float
         A cycle that is shorter or longer is no repetition.
     source : str
@@ -55,6 +57,7 @@ class SignalSpec:
     rest: RestEnd
     counted: Counted
     min_range: float
+    full_share: float
     min_duration_s: float
     max_duration_s: float
     source: str
@@ -283,12 +286,16 @@ class _Reader:
         if not shortest_s < longest_s:
             wanted = f"above min_duration_s ({shortest_s:g})"
             raise self._error(f"{key}.max_duration_s", longest_s, wanted)
+        full_share = self._number(item["full_share"], f"{key}.full_share", positive=True)
+        if full_share > 1.0:
+            raise self._error(f"{key}.full_share", full_share, "at most 1")
         return SignalSpec(
             moving=moving,
             resting=resting,
             rest=self._choice(item["rest"], f"{key}.rest", get_args(RestEnd)),
             counted=self._choice(item["counted"], f"{key}.counted", get_args(Counted)),
             min_range=self._number(item["min_range"], f"{key}.min_range", positive=True),
+            full_share=full_share,
             min_duration_s=shortest_s,
             max_duration_s=longest_s,
             source=self._text(item["source"], f"{key}.source"),

@@ -3,7 +3,8 @@
 Counting is kept apart from judging: the counter knows no angle and no form. It follows the turning
 points of the signal with a hysteresis that adapts to the athlete: at first an absolute share of
 the body's size, later a share of the athlete's own repetitions. Shaking around one threshold
-therefore never counts twice, and a half repetition among full ones is reported as partial.
+therefore never counts twice, a stop on the way neither ends nor splits a repetition, and a half
+repetition among full ones is reported as partial.
 
 References
 ----------
@@ -29,43 +30,44 @@ class RepCounterConfig:
 
     Attributes
     ----------
-    leave_share : float
-        Share of the smallest range that must be left behind before rest counts as left.
+    first_share : float
+        Share of the exercise's smallest range that is an attempt before the athlete's usual range
+        is known.
+    attempt_share : float
+        Share of the athlete's usual range that is an attempt: a repetition that turns back after
+        30 % of the joint's travel moves the body by no more.
+    noise : float
+        Statures. A smaller excursion is never an attempt: keypoints wander that far by themselves.
+    smooth_share : float
+        Turning points are those of the mean over this share of the shortest repetition.
     turn_share : float
         Share of the excursion that must be given back before the far end counts as passed.
-    back_share : float
-        Share of the excursion that must be given back before the repetition can end.
-    finish_share : float
-        The same at the end of the stream, where nothing can settle: a repetition that is more
-        than half way back is full.
     sloppy_share : float
-        Least share given back when the next repetition begins: less is a bounce in the same one.
-    full_share : float
-        A repetition smaller than this share of the athlete's usual range is partial.
-    attempt_share : float
-        An excursion smaller than this share of the smallest range is not even partial.
+        Least share given back when the next repetition begins, or when the stream ends: less is a
+        bounce in the same one.
+    rest_share : float
+        Share given back that counts as rest.
     away_share : float
         Least share of the travel that must be seen on the way away from rest: a clip that starts
         at the far end shows half a repetition.
-    rest_share : float
-        Share given back that counts as rest.
     settle_s : float
-        A repetition ends when the signal has come no closer to rest for this long, or for four
-        times as long where it halts short of rest.
+        A repetition ends when the signal has come no closer to rest for this long.
+    halt_s : float
+        The same where it halts short of rest: a shorter stop is a pause on the way.
     rest_memory_s : float
         How long the lowest signal counts as the level of rest.
     """
 
-    leave_share: float = 0.5
+    first_share: float = 0.75
+    attempt_share: float = 0.09
+    noise: float = 0.01
+    smooth_share: float = 0.4
     turn_share: float = 0.3
-    back_share: float = 0.7
-    finish_share: float = 0.5
     sloppy_share: float = 0.45
-    full_share: float = 0.5
     rest_share: float = 0.9
-    attempt_share: float = 0.75
     away_share: float = 0.2
     settle_s: float = 0.15
+    halt_s: float = 2.5
     rest_memory_s: float = 4.0
 
 
@@ -114,6 +116,7 @@ class RepCounter:
         self._state: _State = "rest"
         self._ranges: deque[float] = deque(maxlen=5)
         self._rests: deque[_Sample] = deque()
+        self._window: deque[_Sample] = deque()
         self._path: deque[_Sample] = deque()
         self._turn = self._end = self._start = _Sample(math.nan, math.nan, -1)
         self._ended_s = -math.inf
@@ -133,8 +136,9 @@ class RepCounter:
         """
         if math.isnan(signal):
             return ()
-        now = _Sample(signal, time_s, index)
-        self._remember(now)
+        seen = _Sample(signal, time_s, index)
+        self._remember(seen)
+        now = self._smoothed(seen)
         if self._state == "rest":
             self._at_rest(now)
             return ()
@@ -150,7 +154,7 @@ class RepCounter:
 
         One that has come back far enough is full, any other is partial.
         """
-        if self._state == "back" and self._returned(self._end) >= self._config.finish_share:
+        if self._state == "back" and self._returned(self._end) >= self._config.sloppy_share:
             return self._emit(self._end)
         if self._state in {"away", "back"} and self._range() >= self._spec.min_range:
             if self._spec.counted == "lift":
@@ -166,7 +170,7 @@ class RepCounter:
         self._rests.append(now)
         while now.time_s - self._rests[0].time_s > self._config.rest_memory_s:
             self._rests.popleft()
-        if now.value - self._rests[0].value >= self._config.leave_share * self._smallest():
+        if now.value - self._rests[0].value >= self._attempt():
             self._start, self._turn = self._rests[0], now
             self._state = "away"
 
@@ -177,7 +181,8 @@ class RepCounter:
         if now.time_s - self._start.time_s > self._spec.max_duration_s:
             self._rest_from(now)
             return ()
-        turned = self._returned(now) >= self._config.turn_share and self._gave_back(now)
+        given_back = self._turn.value - now.value
+        turned = given_back >= max(self._config.turn_share * self._range(), 0.5 * self._attempt())
         if self._spec.counted == "lift":
             return self._lifting(now, turned=turned)
         if turned:
@@ -185,43 +190,53 @@ class RepCounter:
         return ()
 
     def _lifting(self, now: _Sample, *, turned: bool) -> tuple[Rep, ...]:
-        """Count a lift that halts or turns high enough; give up one that turns before."""
-        halted = now.time_s - self._turn.time_s >= 2.0 * self._config.settle_s
-        lasted = self._turn.time_s - self._start.time_s >= self._spec.min_duration_s
-        if (halted or turned) and lasted and self._range() >= self._smallest():
+        """Count a lift that turns, or halts at the athlete's lockout or for long."""
+        is_lockout = bool(self._ranges) and self._range() >= self._config.rest_share * self._usual()
+        wait_s = 2.0 * self._config.settle_s if is_lockout else self._config.halt_s
+        if turned or now.time_s - self._turn.time_s >= wait_s:
             return self._emit(self._turn)
-        if turned:
-            self._rest_from(now)
         return ()
 
     def _coming_back(self, now: _Sample) -> tuple[Rep, ...]:
         if now.value < self._end.value:
             self._end = now
         returned = self._returned(self._end)
+        halted_s = now.time_s - self._end.time_s
         risen = now.value - self._end.value
-        settled = now.time_s - self._end.time_s >= self._settling_s(returned)
-        if returned >= self._config.back_share and (settled or risen > 0.1 * self._range()):
-            return self._emit(self._end)
-        if risen >= self._config.turn_share * self._range():
+        near = max((1.0 - self._config.rest_share) * self._range(), 0.4 * self._attempt())
+        if self._end.value - self._start.value <= near:
+            if halted_s >= self._config.settle_s or risen > near:
+                return self._emit(self._end)
+        elif risen >= max(self._config.turn_share * self._range(), 0.5 * self._attempt()):
             if returned >= self._config.sloppy_share:
                 return self._emit(self._end)
             self._state = "away"
             self._turn = max(self._turn, now)
+        elif halted_s >= self._config.halt_s and returned >= self._config.sloppy_share:
+            return self._emit(self._end)
         elif now.time_s - self._start.time_s > self._spec.max_duration_s:
             self._rest_from(now)
         return ()
 
-    def _settling_s(self, returned: float) -> float:
-        """Return how long to wait for more: a halt short of rest may be a pause on the way."""
-        short_of_rest = returned < self._config.rest_share
-        return (4.0 if short_of_rest else 1.0) * self._config.settle_s
-
     def _locked_out(self, now: _Sample) -> None:
-        """After a lift: wait until the weight has gone down again."""
+        """After a lift: wait until the weight goes down again."""
         if now.value > self._turn.value:
             self._turn = now
-        elif self._returned(now) >= 0.5:
+        elif self._turn.value - now.value >= self._attempt():
             self._rest_from(now)
+
+    def _smoothed(self, seen: _Sample) -> _Sample:
+        """Return the mean of the last samples at the middle of their time."""
+        window = self._window
+        window.append(seen)
+        while (
+            seen.time_s - window[0].time_s > self._config.smooth_share * self._spec.min_duration_s
+        ):
+            window.popleft()
+        n_samples = len(window)
+        value = sum(one.value for one in window) / n_samples
+        time_s = sum(one.time_s for one in window) / n_samples
+        return _Sample(value, time_s, window[n_samples // 2].frame)
 
     def _remember(self, now: _Sample) -> None:
         self._path.append(now)
@@ -233,12 +248,15 @@ class RepCounter:
         self._rests.clear()
         self._rests.append(sample)
 
-    def _smallest(self) -> float:
+    def _usual(self) -> float:
+        """Return the range of the athlete's last attempts; 0 before the first."""
+        return statistics.median(self._ranges) if self._ranges else 0.0
+
+    def _attempt(self) -> float:
         """Return the smallest excursion that is an attempt, for this athlete by now."""
         if not self._ranges:
-            return self._spec.min_range
-        usual = statistics.median(self._ranges)
-        return max(self._spec.min_range, 0.6 * self._config.full_share * usual)
+            return self._config.first_share * self._spec.min_range
+        return max(self._config.noise, self._config.attempt_share * self._usual())
 
     def _range(self) -> float:
         return self._turn.value - self._start.value
@@ -246,25 +264,21 @@ class RepCounter:
     def _returned(self, sample: _Sample) -> float:
         return (self._turn.value - sample.value) / self._range()
 
-    def _gave_back(self, now: _Sample) -> bool:
-        """Return whether the way back is more than shaking."""
-        floor = 0.5 * self._config.leave_share * self._spec.min_range
-        return self._turn.value - now.value >= floor
-
     def _emit(self, end: _Sample) -> tuple[Rep, ...]:
         """Return the finished repetition, if it is one, and go on from its end."""
         away, travel = self._range(), max(self._range(), self._turn.value - end.value)
-        usual = statistics.median(self._ranges) if self._ranges else 0.0
-        config, smallest = self._config, self._spec.min_range
-        in_time = end.time_s - self._start.time_s >= self._spec.min_duration_s
-        is_attempt = in_time and (
-            travel >= max(config.attempt_share * smallest, 0.5 * config.full_share * usual)
-            and away >= config.away_share * travel
+        is_attempt = (
+            travel >= self._attempt()
+            and away >= self._config.away_share * travel
+            and end.time_s - self._start.time_s >= self._spec.min_duration_s
         )
-        is_full = is_attempt and travel >= max(smallest, config.full_share * usual)
+        is_wide = travel >= self._spec.min_range
+        is_full = is_attempt and is_wide and travel >= self._spec.full_share * self._usual()
         rep = self._rep(end, is_partial=not is_full)
-        if is_full:
+        if is_attempt and is_wide:
+            # Partial ones too: who tires goes on with shallower repetitions.
             self._ranges.append(travel)
+        if is_full:
             self.count = rep.number
         if self._spec.counted == "lift":
             self._state = "locked"
@@ -310,7 +324,9 @@ def _stroke(samples: list[_Sample], rest: float, far: float) -> tuple[float, flo
     for the way back.
     """
     low, high = rest + 0.1 * (far - rest), far - 0.1 * (far - rest)
-    reached = next(i for i, one in enumerate(samples) if one.value >= high)
+    # The levels are those of smoothed samples, which noise may keep these from reaching.
+    highest = max(range(len(samples)), key=lambda i: samples[i].value)
+    reached = next((i for i, one in enumerate(samples) if one.value >= high), highest)
     left = next((i for i in range(reached, 0, -1) if samples[i].value <= low), 0)
     core_s = samples[reached].time_s - samples[left].time_s
     lead_s = math.copysign(min(abs(core_s) * _LEAD_OF_CORE, _MAX_LEAD_S), core_s)

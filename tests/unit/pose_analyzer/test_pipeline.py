@@ -220,3 +220,11 @@ def test_an_angle_is_surer_from_the_view_that_shows_its_plane(
         analyses = [pipeline.update(one, i, i / 30.0) for i, one in enumerate(found)]
         sigma[yaw_deg] = analyses[-1].angles.sigma_deg[JOINT_INDEX[f"left_{joint}"]]
     assert sigma[best_yaw_deg] < 0.7 * sigma[90 - best_yaw_deg]
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_a_stop_is_part_of_a_repetition_and_a_half_one_is_partial(exercise: str) -> None:
+    faults = (Fault("pause", 1.0, reps=(2,)), Fault("half_rep", 1.0, reps=(3,)))
+    truth = synthesize(Athlete(), MotionSpec(exercise, reps=4, faults=faults), Camera(yaw_deg=45.0))
+    reps = run(exercise, noisy(truth, noise_px=2.5))[1]
+    assert [one.rep.is_partial for one in reps] == [False, False, True, False]

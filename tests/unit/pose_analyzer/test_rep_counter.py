@@ -19,6 +19,7 @@ CYCLE = SignalSpec(
     rest="high",
     counted="cycle",
     min_range=0.08,
+    full_share=0.5,
     min_duration_s=0.5,
     max_duration_s=12.0,
     source="test",
@@ -119,6 +120,20 @@ def test_a_half_repetition_among_full_ones_is_partial() -> None:
     assert [rep.number for rep in reps] == [1, 2, 0, 3]
 
 
+@pytest.mark.parametrize("share", [0.12, 0.25, 0.45])
+@pytest.mark.parametrize("spec", [CYCLE, LIFT], ids=["cycle", "lift"])
+def test_a_small_repetition_among_full_ones_is_partial(spec: SignalSpec, share: float) -> None:
+    signal = reps_path([0.2, 0.2, 0.2 * share, 0.2])
+    noise = np.random.default_rng(0).normal(scale=0.002, size=signal.shape)
+    reps = count(signal + noise, spec)[1]
+    assert [rep.is_partial for rep in reps] == [False, False, True, False]
+
+
+def test_who_goes_on_with_shallower_repetitions_is_counted_again() -> None:
+    reps = count(reps_path([0.4] * 3 + [0.15] * 6))[1]
+    assert [rep.is_partial for rep in reps[-2:]] == [False, False]
+
+
 def test_a_pause_at_the_far_end_is_one_repetition() -> None:
     signal = path((0, 0), (0.5, 0), (1.5, 0.3), (4.0, 0.3), (5.0, 0.0), (6.0, 0.0))
     assert full(count(signal)[1]) == 1
@@ -127,7 +142,19 @@ def test_a_pause_at_the_far_end_is_one_repetition() -> None:
 def test_a_pause_on_the_way_back_is_part_of_the_repetition() -> None:
     signal = path((0, 0), (0.5, 0), (1.5, 0.3), (2.2, 0.07), (2.6, 0.07), (3.0, 0.0), (4.0, 0.0))
     (rep,) = count(signal)[1]
-    assert rep.end_s == pytest.approx(3.0, abs=0.1)
+    assert rep.end_s == pytest.approx(3.0, abs=0.15)
+
+
+@pytest.mark.parametrize("spec", [CYCLE, LIFT], ids=["cycle", "lift"])
+@pytest.mark.parametrize("halt", [0.06, 0.15, 0.24])
+def test_a_stop_of_two_seconds_neither_ends_nor_splits_a_repetition(
+    spec: SignalSpec, halt: float
+) -> None:
+    away = [(0.0, 0.0), (0.5, 0.0), (1.0, halt), (3.0, halt), (3.5, 0.3), (4.0, 0.3)]
+    back = [(4.5, halt), (6.5, halt), (7.0, 0.0), (8.0, 0.0)]
+    (rep,) = count(path(*away, *back), spec)[1]
+    assert not rep.is_partial
+    assert rep.range == pytest.approx(0.3, abs=0.01)
 
 
 def test_a_bounce_at_the_far_end_is_one_repetition() -> None:

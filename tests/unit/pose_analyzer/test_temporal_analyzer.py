@@ -20,6 +20,7 @@ SQUAT = SignalSpec(
     rest="high",
     counted="cycle",
     min_range=0.08,
+    full_share=0.5,
     min_duration_s=0.5,
     max_duration_s=12.0,
     source="test",
