@@ -95,6 +95,7 @@ def _add_analyze(parser: argparse.ArgumentParser) -> None:
         "--stature", type=_metres, metavar="M", help="the athlete's height in metres, for pose.trc"
     )
     parser.add_argument("--no-video", action="store_true", help="do not write annotated.mp4")
+    parser.add_argument("--speak", action="store_true", help="speak the cues in annotated.mp4")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=_analyze)
 
@@ -161,6 +162,7 @@ def _analyze(args: argparse.Namespace) -> int:
         stature_m=args.stature,
         write_video=not args.no_video,
         download=args.download_weights,
+        speak=args.speak,
     )
     with _Bar("analyse", quiet=args.quiet) as bar:
         result = analyze_clip(request, bar.show)
@@ -255,6 +257,7 @@ _EXTRAS: Final = {
     "mediapipe": ("mediapipe",),
     "yolo": ("ultralytics", "torch"),
     "onnx": ("onnxruntime",),
+    "speech": ("espeakng_loader",),
 }
 
 
@@ -290,7 +293,7 @@ def _print_result(result: AnalysisResult) -> None:
         )
     for cue in summary.cues:
         print(f"  {cue.time_s:6.1f} s  {cue.text}")
-    for warning in summary.warnings:
+    for warning in (*summary.warnings, *result.notes):
         print(f"note: {warning}")
     print("wrote " + ", ".join(str(path) for path in result.files))
 
