@@ -26,6 +26,7 @@ from pose_analyzer.form_anomaly_detector import FormAnomalyDetector
 from pose_analyzer.form_scorer import FormScorer
 from pose_analyzer.kalman_smoother import KalmanConfig, KalmanSmoother
 from pose_analyzer.pose_tracker import PoseTracker, TrackerConfig
+from pose_analyzer.rep_angles import rep_angles
 from pose_analyzer.rep_counter import RepCounter
 from pose_analyzer.skeleton import KEYPOINT_INDEX, N_JOINTS, N_KEYPOINTS
 from pose_analyzer.temporal_analyzer import TemporalAnalyzer
@@ -259,7 +260,7 @@ class StreamPipeline:
 
     def _judge(self, rep: Rep) -> RepAnalysis:
         """Smooth a finished repetition in both directions and judge it."""
-        motion = self._motion_of(rep)
+        motion = self.motion_of(rep)
         with np.errstate(invalid="ignore"):
             min_deg = np.fmin.reduce(motion.deg, axis=0)
             max_deg = np.fmax.reduce(motion.deg, axis=0)
@@ -278,7 +279,8 @@ class StreamPipeline:
             anomaly=self._anomalies.judge_in_set(motion.deg),
         )
 
-    def _motion_of(self, rep: Rep) -> RepMotion:
+    def motion_of(self, rep: Rep) -> RepMotion:
+        """Return the movement of a repetition that the last call finished."""
         kept = [
             one
             for one in self._history
@@ -299,17 +301,14 @@ class StreamPipeline:
         known = yaw_deg[~np.isnan(yaw_deg)]
         median_yaw = float(np.median(known)) if known.size else math.nan
         stature_px = self._temporal.stature_px
-        size = np.full(len(time_s), stature_px)
-        deg = self._calculator.angles(keypoints)
-        sigma = angle_sigma(keypoints, confidence, np.full(len(time_s), median_yaw), size)
-        sigma[np.isnan(deg)] = np.nan
+        deg, sigma_deg = rep_angles(keypoints, confidence, median_yaw, stature_px)
         signal = np.array([one.signal for one in kept])[inside]
         return RepMotion(
             time_s=time_s,
             keypoints=keypoints,
             confidence=confidence,
             deg=deg,
-            sigma_deg=sigma,
+            sigma_deg=sigma_deg,
             signal=signal,
             turn_idx=int(np.searchsorted(index[inside], rep.turn_index)),
             yaw_deg=median_yaw,
