@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pose_analyzer import __version__
-from pose_analyzer.errors import PoseAnalyzerError, VideoWriteError
+from pose_analyzer.errors import PoseAnalyzerError, ReferencesError, VideoWriteError
 from pose_analyzer.exercises import exercise_names, load_exercise
+from pose_analyzer.references import FORM_QUALITIES, exercises_in, load_clips, shipped_folder
 
 if TYPE_CHECKING:
     from pose_analyzer.clip_analysis import AnalysisResult
 
 EXIT_BAD_INPUT: Final = 2
 EXIT_INTERRUPTED: Final = 130
+_REFERENCES: Final = Path("data/pose_references")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_analyze(commands.add_parser("analyze", help="analyse a clip and write its reports"))
     _add_synth(commands.add_parser("synth", help="render a synthetic athlete with exact truth"))
     _add_demo(commands.add_parser("demo", help="render a set of squats and analyse it"))
+    _add_references(commands.add_parser("references", help="good repetitions to compare with"))
     exercises = commands.add_parser("exercises", help="list the exercises that are known")
     exercises.set_defaults(run=_exercises)
     doctor = commands.add_parser("doctor", help="tell what is installed and what is missing")
@@ -95,6 +98,7 @@ def _add_analyze(parser: argparse.ArgumentParser) -> None:
         "--stature", type=_metres, metavar="M", help="the athlete's height in metres, for pose.trc"
     )
     parser.add_argument("--no-video", action="store_true", help="do not write annotated.mp4")
+    parser.add_argument("--speak", action="store_true", help="speak the cues in annotated.mp4")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=_analyze)
 
@@ -131,6 +135,29 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_demo)
 
 
+def _add_references(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    build = commands.add_parser("build", help="make references of clips of your own")
+    build.add_argument("clips", type=Path, nargs="+", metavar="CLIP", help="video files")
+    build.add_argument(
+        "--exercise", required=True, help="a name (see `exercises`) or your own YAML file"
+    )
+    build.add_argument(
+        "--out", type=Path, default=_REFERENCES, help="folder of all references (%(default)s)"
+    )
+    build.add_argument("--quality", default="good", choices=FORM_QUALITIES, help="of their form")
+    build.add_argument("--source", default="own recording", help="where the clips come from")
+    build.add_argument("--licence", default="not stated", help="what may be done with them")
+    _add_detector(build)
+    build.add_argument("--quiet", action="store_true", help="no progress bar")
+    build.set_defaults(run=_references_build)
+    told = commands.add_parser("list", help="tell which references there are")
+    told.add_argument(
+        "folder", type=Path, nargs="?", help=f"{_REFERENCES} if it is there, else the package's"
+    )
+    told.set_defaults(run=_references_list)
+
+
 def _metres(text: str) -> float:
     try:
         value = float(text)
@@ -161,6 +188,7 @@ def _analyze(args: argparse.Namespace) -> int:
         stature_m=args.stature,
         write_video=not args.no_video,
         download=args.download_weights,
+        speak=args.speak,
     )
     with _Bar("analyse", quiet=args.quiet) as bar:
         result = analyze_clip(request, bar.show)
@@ -232,6 +260,52 @@ def _make_folder(folder: Path) -> None:
         raise VideoWriteError(f"cannot write to {folder}: {exc.strerror}") from exc
 
 
+def _references_build(args: argparse.Namespace) -> int:
+    from pose_analyzer.reference_builder import BuildRequest, build_references
+
+    request = BuildRequest(
+        clips=tuple(args.clips),
+        exercise=args.exercise,
+        out=args.out,
+        quality=args.quality,
+        source=args.source,
+        licence=args.licence,
+        detector=args.detector,
+        weights=args.weights,
+        device=args.device,
+        download=args.download_weights,
+    )
+    with _Bar("build", quiet=args.quiet) as bar:
+        result = build_references(request, bar.show)
+    for clip in result.clips:
+        print(f"{clip.video_id}: {len(clip.motions)} repetitions by {clip.detector}")
+    for note in result.notes:
+        print(f"note: {note}")
+    print(f"{result.folder} holds {result.n_reps} repetitions now")
+    return 0
+
+
+def _references_list(args: argparse.Namespace) -> int:
+    folder = args.folder or (_REFERENCES if _REFERENCES.is_dir() else shipped_folder())
+    names = exercises_in(folder)
+    if not names:
+        raise ReferencesError(
+            f"{folder} holds no references; make some with: pose-analyzer references build"
+        )
+    print(folder)
+    for name in names:
+        clips = load_clips(folder, name)
+        n_good = sum(len(clip.motions) for clip in clips if clip.form_quality == "good")
+        n_reps = sum(len(clip.motions) for clip in clips)
+        licences = ", ".join(sorted({clip.licence for clip in clips}))
+        sources = ", ".join(sorted({clip.source for clip in clips}))
+        print(
+            f"{name:16} {n_reps} repetitions, {n_good} good, in {len(clips)} clips; "
+            f"{sources}; licence: {licences}"
+        )
+    return 0
+
+
 def _exercises(_: argparse.Namespace) -> int:
     for name in exercise_names():
         spec = load_exercise(name)
@@ -255,6 +329,7 @@ _EXTRAS: Final = {
     "mediapipe": ("mediapipe",),
     "yolo": ("ultralytics", "torch"),
     "onnx": ("onnxruntime",),
+    "speech": ("espeakng_loader",),
 }
 
 
@@ -290,7 +365,7 @@ def _print_result(result: AnalysisResult) -> None:
         )
     for cue in summary.cues:
         print(f"  {cue.time_s:6.1f} s  {cue.text}")
-    for warning in summary.warnings:
+    for warning in (*summary.warnings, *result.notes):
         print(f"note: {warning}")
     print("wrote " + ", ".join(str(path) for path in result.files))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pose_analyzer.errors import VideoWriteError
+from pose_analyzer.errors import SpeechError, VideoWriteError
 from pose_analyzer.exercises import load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import PoseDetector, make_detector
@@ -22,6 +22,7 @@ from pose_analyzer.report.html import HtmlReport
 from pose_analyzer.report.tables import FramesCsv, RepsJson
 from pose_analyzer.report.trc import TrcFile
 from pose_analyzer.report.video_writer import AnnotatedVideo
+from pose_analyzer.speech import Voice, find_voice
 from pose_analyzer.types import ClipSummary
 from pose_analyzer.video_processor import FrameSink, analyze_video
 from pose_analyzer.video_source import VideoFile
@@ -58,6 +59,9 @@ class AnalysisRequest:
         Whether to draw and encode ``annotated.mp4``.
     download : bool
         Whether published weights may be fetched if they are not here.
+    speak : bool
+        Whether ``annotated.mp4`` speaks the cues. Where nothing can speak they stay text, and a
+        note of the result says what to install.
     """
 
     clip: Path
@@ -69,14 +73,30 @@ class AnalysisRequest:
     stature_m: float | None = None
     write_video: bool = True
     download: bool = False
+    speak: bool = False
+
+    def __post_init__(self) -> None:
+        if self.speak and not self.write_video:
+            raise ValueError("cues are spoken in the video: leave out --no-video, or --speak")
 
 
 @dataclass(frozen=True, slots=True)
 class AnalysisResult:
-    """What was found and the files that tell it, the report last."""
+    """What was found and the files that tell it, the report last.
+
+    Attributes
+    ----------
+    summary : ClipSummary
+        Of the clip.
+    files : tuple of Path
+        In their places.
+    notes : tuple of str
+        What could not be done as asked, and what to do about it.
+    """
 
     summary: ClipSummary
     files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
 
 def analyze_clip(
@@ -110,20 +130,38 @@ def analyze_clip(
             request.detector, request.weights, request.device, download=request.download
         )
         with detector, _Staging(request.out) as staging:
-            sinks = _sinks(request, video, staging.folder)
+            notes: list[str] = []
+            sinks = _sinks(request, video, staging.folder, _voice(request, notes))
             summary = analyze_video(
                 video, detector, StreamPipeline(exercise), sinks, progress=progress
             )
-            return AnalysisResult(summary, staging.publish())
+            notes += [
+                why for sink in sinks if isinstance(sink, AnnotatedVideo) for why in sink.unspoken
+            ]
+            return AnalysisResult(summary, staging.publish(), tuple(notes))
 
 
-def _sinks(request: AnalysisRequest, video: VideoFile, folder: Path) -> list[FrameSink]:
+def _voice(request: AnalysisRequest, notes: list[str]) -> Voice | None:
+    """Return who speaks, if asked for; where nothing can, a note says so and the cues stay text."""
+    if not request.speak:
+        return None
+    try:
+        return find_voice()
+    except SpeechError as exc:
+        notes.append(f"the cues were not spoken: {exc}")
+        return None
+
+
+def _sinks(
+    request: AnalysisRequest, video: VideoFile, folder: Path, voice: Voice | None
+) -> list[FrameSink]:
     exercise = load_exercise(request.exercise)
     sinks: list[FrameSink] = []
     if request.write_video:
-        sinks.append(
-            AnnotatedVideo(folder / VIDEO_NAME, exercise, video.width, video.height, video.fps)
-        )
+        drawn = AnnotatedVideo(folder / VIDEO_NAME, exercise, video.width, video.height, video.fps)
+        if voice is not None:
+            drawn.speak_with(voice)
+        sinks.append(drawn)
     sinks += [
         FramesCsv(folder / "frames.csv"),
         RepsJson(folder / "reps.json"),

@@ -10,7 +10,8 @@
     │   └── DependencyMissingError its library is not installed
     ├── ExerciseError         an exercise file is not valid
     │   └── UnknownExerciseError   no exercise of that name
-    └── ReferencesError       reference motions are missing or too few
+    ├── ReferencesError       reference motions are missing or too few
+    └── SpeechError           no engine can speak a cue
 
 A wrong *argument* raises `ValueError` or `TypeError`; these say that the *world* is not as needed.
 The text of each is one sentence for a person, with what to do next. The command line prints it
@@ -54,3 +55,7 @@ class UnknownExerciseError(ExerciseError):
 
 class ReferencesError(PoseAnalyzerError):
     """Reference motions are missing, unreadable or too few."""
+
+
+class SpeechError(PoseAnalyzerError):
+    """No engine is here that can speak, or it failed; the message says what to install."""

@@ -187,6 +187,10 @@ class ExerciseSpec:
         depths = [one for one in self.criteria if one.name == "depth"]
         return bool(depths) and all(one.max_yaw_deg < 90.0 for one in depths)
 
+    def off_plane_yaw(self, yaw_deg: float) -> float:
+        """Return how far the camera stands off the worst view: 90 where the motion is in plane."""
+        return 90.0 - yaw_deg if self.is_frontal else yaw_deg
+
 
 _SIDELESS_JOINTS: Final = tuple(
     dict.fromkeys(name.removeprefix("left_").removeprefix("right_") for name in JOINT_NAMES)

@@ -27,6 +27,7 @@ from pose_analyzer.form_scorer import FormScorer
 from pose_analyzer.kalman_smoother import KalmanConfig, KalmanSmoother
 from pose_analyzer.pose_tracker import PoseTracker, TrackerConfig
 from pose_analyzer.reference_judge import ReferenceJudge
+from pose_analyzer.rep_angles import rep_angles
 from pose_analyzer.rep_counter import RepCounter
 from pose_analyzer.set_comparison import SetComparison
 from pose_analyzer.skeleton import KEYPOINT_INDEX, N_JOINTS, N_KEYPOINTS
@@ -249,14 +250,10 @@ class StreamPipeline:
         if math.isnan(yaw_deg):
             yaw_deg = float(camera_yaw(keypoints, stature_px))
         self._follow_yaw(yaw_deg, time_s)
-        aside_deg = np.asarray(self._off_front_deg(self._yaw_deg))
+        aside_deg = np.asarray(self.exercise.off_plane_yaw(self._yaw_deg))
         sigma = angle_sigma(keypoints, pose.confidence[row], aside_deg, stature_px)
         sigma[np.isnan(deg)] = np.nan
         return JointAngles(deg, sigma, self._yaw_deg)
-
-    def _off_front_deg(self, yaw_deg: float) -> float:
-        """Return how far the camera stands off the worst view: 90 where the motion is in plane."""
-        return 90.0 - yaw_deg if self.exercise.is_frontal else yaw_deg
 
     def _follow_yaw(self, yaw_deg: float, time_s: float) -> None:
         """Follow the yaw slowly: a camera does not turn within a repetition, estimates do."""
@@ -275,7 +272,7 @@ class StreamPipeline:
 
     def _judge(self, rep: Rep) -> RepAnalysis:
         """Smooth a finished repetition in both directions and judge it."""
-        motion = self._motion_of(rep)
+        motion = self.motion_of(rep)
         if not rep.is_partial:
             motion = dataclasses.replace(motion, earlier_s=tuple(self._durations_s))
             self._durations_s.append(rep.duration_s)
@@ -309,7 +306,8 @@ class StreamPipeline:
         anomaly = self._references.judge(motion)
         return in_set if anomaly.abstained else anomaly
 
-    def _motion_of(self, rep: Rep) -> RepMotion:
+    def motion_of(self, rep: Rep) -> RepMotion:
+        """Return the movement of a repetition that the last call finished."""
         kept = [
             one
             for one in self._history
@@ -330,18 +328,15 @@ class StreamPipeline:
         known = yaw_deg[~np.isnan(yaw_deg)]
         median_yaw = float(np.median(known)) if known.size else math.nan
         stature_px = self._temporal.stature_px
-        size = np.full(len(time_s), stature_px)
-        deg = self._calculator.angles(keypoints)
-        aside_deg = np.full(len(time_s), self._off_front_deg(median_yaw))
-        sigma = angle_sigma(keypoints, confidence, aside_deg, size)
-        sigma[np.isnan(deg)] = np.nan
+        plane_yaw = self.exercise.off_plane_yaw(median_yaw)
+        deg, sigma_deg = rep_angles(keypoints, confidence, plane_yaw, stature_px)
         signal = np.array([one.signal for one in kept])[inside]
         return RepMotion(
             time_s=time_s,
             keypoints=keypoints,
             confidence=confidence,
             deg=deg,
-            sigma_deg=sigma,
+            sigma_deg=sigma_deg,
             signal=signal,
             turn_idx=int(np.searchsorted(index[inside], rep.turn_index)),
             yaw_deg=median_yaw,

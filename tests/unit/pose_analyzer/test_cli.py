@@ -85,6 +85,15 @@ def test_a_wrong_fault_is_explained(
     assert not out.exists()
 
 
+def test_speech_without_a_video_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    argv = ("analyze", "a.mp4", "--exercise", "squat", "--out", out, "--no-video", "--speak")
+    assert "--no-video" in fails(capsys, *argv)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "argv",
     [
@@ -113,7 +122,7 @@ def test_the_exercises_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_doctor_tells_every_extra(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     told = capsys.readouterr().out
-    for word in ("video", "mediapipe", "yolo", "onnx", "GPU"):
+    for word in ("video", "mediapipe", "yolo", "onnx", "speech", "GPU"):
         assert word in told
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import av
 import numpy as np
 import pytest
 
 from pose_analyzer.clip_analysis import AnalysisRequest, analyze_clip
 from pose_analyzer.errors import (
     DetectorError,
+    SpeechError,
     UnknownExerciseError,
     VideoError,
     VideoWriteError,
@@ -22,8 +25,15 @@ from pose_analyzer.exercises import load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import DetectorStats
 from pose_analyzer.report.video_writer import VideoWriter
-from pose_analyzer.synthetic import Athlete, Camera, MotionSpec, detections_from_truth, synthesize
-from pose_analyzer.types import Frame, PoseDetections
+from pose_analyzer.synthetic import (
+    Athlete,
+    Camera,
+    Fault,
+    MotionSpec,
+    detections_from_truth,
+    synthesize,
+)
+from pose_analyzer.types import FloatArray, Frame, PoseDetections
 
 SIZE = (320, 240)
 
@@ -224,3 +234,56 @@ def test_a_missing_clip_is_refused_before_anything_is_made(tmp_path: Path) -> No
     with pytest.raises(VideoError, match=r"no\.mp4"):
         analyze_clip(AnalysisRequest(tmp_path / "no.mp4", "squat", tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("espeakng_loader") is None, reason="needs the extra [speech]"
+)
+def test_a_cue_is_spoken_when_it_is_due(tmp_path: Path) -> None:
+    camera = Camera(width=SIZE[0], height=SIZE[1])
+    motion = MotionSpec("squat", reps=3, faults=(Fault("shallow_depth", 0.9),))
+    truth = synthesize(Athlete(), motion, camera)
+    found = detections_from_truth(truth)
+    clip = tmp_path / "shallow.mp4"
+    with VideoWriter(clip, *SIZE, 30.0) as writer:
+        for index in range(len(found)):
+            writer.write(np.full((SIZE[1], SIZE[0], 3), 90, dtype=np.uint8), index / 30.0)
+    request = AnalysisRequest(clip, "squat", tmp_path / "out", speak=True)
+    result = analyze_clip(request, detector=ReplayDetector(found))
+    assert result.notes == ()
+    level = loudness(tmp_path / "out" / "annotated.mp4")
+    due_s = [cue.time_s for cue in result.summary.cues]
+    assert due_s
+    assert level[: round(100 * due_s[0]) - 5].max() < 0.01
+    for time_s in due_s:
+        assert level[round(100 * time_s) : round(100 * time_s) + 100].max() > 0.1
+
+
+def loudness(path: Path) -> FloatArray:
+    """Return the loudness, 0 to 1, of each hundredth of a second of a file's sound."""
+    with av.open(str(path)) as container:
+        heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+        step = round(container.streams.audio[0].rate / 100)
+    whole = heard[: len(heard) // step * step].reshape(-1, step)
+    return np.asarray(np.abs(whole).max(axis=1), dtype=np.float64)
+
+
+def test_without_an_engine_the_text_cues_go_on_and_a_note_says_what_to_install(
+    tmp_path: Path, clip: Path, squats: list[PoseDetections], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody_speaks() -> None:
+        raise SpeechError("no speech engine is installed; install one with: pip install x")
+
+    monkeypatch.setattr("pose_analyzer.clip_analysis.find_voice", nobody_speaks)
+    request = AnalysisRequest(clip, "squat", tmp_path / "out", speak=True)
+    result = analyze_clip(request, detector=ReplayDetector(squats))
+    (note,) = result.notes
+    assert "pip install" in note
+    with av.open(str(tmp_path / "out" / "annotated.mp4")) as container:
+        assert len(container.streams.audio) == 0
+    assert result.summary.rep_count == 2
+
+
+def test_speech_without_a_video_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="leave out --no-video, or --speak"):
+        AnalysisRequest(tmp_path / "a.mp4", "squat", tmp_path, write_video=False, speak=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -10,12 +11,16 @@ import av
 import numpy as np
 import pytest
 
-from pose_analyzer.errors import DependencyMissingError, VideoWriteError
+from pose_analyzer.errors import DependencyMissingError, SpeechError, VideoWriteError
 from pose_analyzer.exercises import load_exercise
+from pose_analyzer.report.speech_track import Int16Array
 from pose_analyzer.report.video_writer import AnnotatedVideo, VideoWriter
 from pose_analyzer.skeleton import N_JOINTS, N_KEYPOINTS
+from pose_analyzer.speech import SAMPLE_RATE_HZ, Voice
 from pose_analyzer.types import (
     ClipSummary,
+    Cue,
+    FloatArray,
     Frame,
     FrameAnalysis,
     ImageArray,
@@ -205,3 +210,104 @@ def test_annotated_video_refuses_another_size(tmp_path: Path) -> None:
         sink.write(small, nobody(small))
     sink.abort()
     assert list(tmp_path.iterdir()) == []
+
+
+class Beeper(Voice):
+    """Says everything as half a second of a 440 Hz tone; breaks at the word "broken"."""
+
+    def __init__(self) -> None:
+        super().__init__("the beeper", ())
+
+    def say(self, text: str) -> Int16Array:
+        if text == "broken":
+            raise SpeechError("the beeper is broken")
+        phase = 2.0 * np.pi * 440.0 * np.arange(SAMPLE_RATE_HZ // 2) / SAMPLE_RATE_HZ
+        return np.asarray(12_000.0 * np.sin(phase), dtype=np.int16)
+
+
+def spoken(path: Path, cues: dict[int, str], n_frames: int = 60) -> tuple[str, ...]:
+    """Write a clip of 20 frames a second with cues at frames; return why some were not spoken."""
+    sink = AnnotatedVideo(path, load_exercise("squat"), 640, 480, 20.0)
+    sink.speak_with(Beeper())
+    for index in range(n_frames):
+        frame = Frame(picture(640, 480), index / 20.0, index)
+        cue = Cue(frame.time_s, "shallow_depth", cues[index], 1) if index in cues else None
+        sink.write(frame, dataclasses.replace(nobody(frame), cue=cue))
+    sink.close(summary())
+    return sink.unspoken
+
+
+def heard(path: Path) -> tuple[FloatArray, FloatArray]:
+    """Return time and loudness (0 to 1) of each hundredth of a second of a file's sound."""
+    times, levels = [], []
+    with av.open(str(path)) as container:
+        for frame in container.decode(audio=0):
+            assert frame.pts is not None
+            assert frame.time_base is not None
+            samples = frame.to_ndarray()[0].astype(np.float64)
+            start_s = frame.pts * float(frame.time_base)
+            for first in range(0, len(samples), 220):
+                times.append(start_s + first / frame.sample_rate)
+                levels.append(float(np.abs(samples[first : first + 220]).max()))
+    return np.array(times), np.array(levels)
+
+
+def test_a_cue_is_heard_at_its_time_and_silence_elsewhere(tmp_path: Path) -> None:
+    assert spoken(tmp_path / "a.mp4", {20: "deeper"}) == ()
+    time_s, level = heard(tmp_path / "a.mp4")
+    loud = time_s[level > 0.1]
+    assert (loud[0], loud[-1]) == pytest.approx((1.0, 1.5), abs=0.03)
+    assert level[(time_s < 0.95) | (time_s > 1.55)].max() < 0.01
+    assert level[(time_s > 1.05) & (time_s < 1.45)].min() > 0.1
+
+
+def test_sound_and_picture_start_together(tmp_path: Path) -> None:
+    spoken(tmp_path / "a.mp4", {0: "deeper"})
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        video, sound = container.streams.video[0], container.streams.audio[0]
+        assert (video.start_time, sound.start_time) == (0, 0)
+        assert sound.codec_context.name == "aac"
+        assert sound.duration is not None
+        assert sound.time_base is not None
+        assert float(sound.duration * sound.time_base) == pytest.approx(2.95, abs=0.06)
+    assert len(list(VideoFile(tmp_path / "a.mp4"))) == 60
+    time_s, level = heard(tmp_path / "a.mp4")
+    assert time_s[level > 0.1][0] == pytest.approx(0.0, abs=0.03)
+
+
+def test_a_cue_at_the_last_frame_is_heard_to_its_end(tmp_path: Path) -> None:
+    spoken(tmp_path / "a.mp4", {59: "deeper"})
+    time_s, level = heard(tmp_path / "a.mp4")
+    assert time_s[level > 0.1][-1] == pytest.approx(2.95 + 0.5, abs=0.03)
+
+
+def test_a_cue_that_cannot_be_spoken_stays_text_and_is_told(tmp_path: Path) -> None:
+    told = spoken(tmp_path / "a.mp4", {10: "broken", 20: "deeper"})
+    assert told == ("the cue at 0.5 s was not spoken: the beeper is broken",)
+    time_s, level = heard(tmp_path / "a.mp4")
+    assert time_s[level > 0.1][0] == pytest.approx(1.0, abs=0.03)
+
+
+def test_cues_that_overlap_are_heard_one_after_the_other_and_a_late_one_is_told(
+    tmp_path: Path,
+) -> None:
+    told = spoken(tmp_path / "a.mp4", {20: "a", 22: "b", 24: "c", 26: "d"})
+    assert [sentence.partition(":")[0] for sentence in told] == ["the cue at 1.3 s was not spoken"]
+    time_s, level = heard(tmp_path / "a.mp4")
+    silent = level < 0.01
+    starts = time_s[1:][silent[:-1] & ~silent[1:]]
+    np.testing.assert_allclose(starts, [1.0, 1.65, 2.3], atol=0.03)
+
+
+def test_a_clip_without_a_cue_has_a_silent_sound(tmp_path: Path) -> None:
+    spoken(tmp_path / "a.mp4", {})
+    assert heard(tmp_path / "a.mp4")[1].max() < 0.001
+
+
+def test_sound_is_refused_after_the_first_picture_and_without_a_place(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "a.mp4", 64, 48, 30.0) as writer:
+        with pytest.raises(ValueError, match="no sound"):
+            writer.write_sound(np.zeros(3, np.int16))
+        writer.write(picture(), 0.0)
+        with pytest.raises(ValueError, match="before the first picture"):
+            writer.add_sound(22_050)

@@ -103,6 +103,17 @@ def test_the_wheel_carries_the_measured_noise(wheels: dict[str, Path]) -> None:
     assert "pose_analyzer/_detector_noise/mediapipe.npz" in names
 
 
+def test_the_wheel_carries_every_reference(wheels: dict[str, Path]) -> None:
+    packed = {
+        name.removeprefix("pose_analyzer/_references/")
+        for name in zipfile.ZipFile(wheels["pose_analyzer"]).namelist()
+        if name.startswith("pose_analyzer/_references/")
+    }
+    folder = REPOSITORY / "data/pose_references"
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert packed == present != set()
+
+
 def test_the_wheel_carries_the_assets_of_the_html_report(wheels: dict[str, Path]) -> None:
     names = zipfile.ZipFile(wheels["pose_analyzer"]).namelist()
     assert {
@@ -145,6 +156,8 @@ for name in sys.argv[2:]:
         "form_anomaly_detector",
         "coaching",
         "pipeline",
+        "references",
+        "speech",
         "report.tables",
         "report.html",
     ]

@@ -1,4 +1,7 @@
-"""Writes H.264 video that plays in a browser, with the times that the pictures came with."""
+"""Writes H.264 video that plays in a browser, with the times that the pictures came with.
+
+The cues may be spoken beside it, as AAC.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,17 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from pose_analyzer.errors import DependencyMissingError, VideoWriteError
+from pose_analyzer.errors import DependencyMissingError, SpeechError, VideoWriteError
 from pose_analyzer.exercises import ExerciseSpec
-from pose_analyzer.types import ClipSummary, Frame, FrameAnalysis, ImageArray
+from pose_analyzer.report.speech_track import LATEST_S, Int16Array, SpeechTrack
+from pose_analyzer.speech import SAMPLE_RATE_HZ, Voice
+from pose_analyzer.types import ClipSummary, Cue, Frame, FrameAnalysis, ImageArray
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from av import VideoFrame
+    from av.audio.stream import AudioStream
 
 PRESET: Final = "veryfast"
 """Speed setting of x264, chosen by measurement, see reports/analyze_speed."""
@@ -25,6 +31,8 @@ QUALITY: Final = 23
 """Constant rate factor of x264; its own default."""
 _TIME_BASE: Final = Fraction(1, 90_000)
 """The clock of MPEG systems: fine enough for any frame rate."""
+_SOUND_BITS_S: Final = 64_000
+"""Transparent for one voice."""
 _SMPTE170M: Final = 6
 _BT709: Final = 1
 _LIMITED_RANGE: Final = 1
@@ -63,6 +71,8 @@ class VideoWriter:
         self._even_size = (height + height % 2, width + width % 2)
         self._duration = max(1, round(_TIME_BASE.denominator / fps))
         self._last_pts = -1
+        self._sound: AudioStream | None = None
+        self._n_samples = 0
         self._is_open = False
         try:
             import av
@@ -93,6 +103,39 @@ class VideoWriter:
         # OpenCV makes BT.601 in a third of the time that BT.709 takes elsewhere; players obey.
         context.colorspace, context.color_range = _SMPTE170M, _LIMITED_RANGE
         context.color_primaries = context.color_trc = _BT709
+
+    def add_sound(self, rate_hz: int) -> None:
+        """Make room for one channel of sound, before the first picture.
+
+        Parameters
+        ----------
+        rate_hz : int
+            Samples a second of what `write_sound` will get.
+        """
+        if self._last_pts >= 0 or self._sound is not None:
+            raise ValueError("sound can be added once, before the first picture")
+        with self._told():
+            self._sound = self._container.add_stream("aac", rate=rate_hz, layout="mono")
+            self._sound.codec_context.bit_rate = _SOUND_BITS_S
+
+    def write_sound(self, samples: Int16Array) -> None:
+        """Append sound; the first sample belongs to time 0.
+
+        Parameters
+        ----------
+        samples : int16 array, shape (N,)
+            May be empty. Should keep step with the pictures: what is ahead waits in memory.
+        """
+        if self._sound is None or not self._is_open:
+            raise ValueError("this video has no sound, or is closed already")
+        if not len(samples):
+            return
+        frame = self._av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts = self._sound.rate, self._n_samples
+        frame.time_base = Fraction(1, self._sound.rate)
+        self._n_samples += len(samples)
+        with self._told():
+            self._container.mux(self._sound.encode(frame))
 
     def write(self, image: ImageArray, time_s: float) -> None:
         """Append a picture.
@@ -127,6 +170,8 @@ class VideoWriter:
         with self._told():
             if self._last_pts >= 0:
                 self._container.mux(self._stream.encode(None))
+                if self._n_samples and self._sound is not None:
+                    self._container.mux(self._sound.encode(None))
             self._container.close()
             self._is_open = False
             if self._last_pts < 0:
@@ -212,6 +257,19 @@ class AnnotatedVideo:
 
         self._annotator = Annotator(exercise)
         self._canvas: ImageArray = np.empty((height, width, 3), np.uint8)
+        self._voice: Voice | None = None
+        self._track = SpeechTrack(SAMPLE_RATE_HZ)
+        self._unspoken: list[str] = []
+
+    def speak_with(self, voice: Voice) -> None:
+        """Speak each cue at its time, see `SpeechTrack`; to be called before the first frame."""
+        self._writer.add_sound(SAMPLE_RATE_HZ)
+        self._voice = voice
+
+    @property
+    def unspoken(self) -> tuple[str, ...]:
+        """Why cues were not spoken, a sentence for each that was not."""
+        return tuple(self._unspoken)
 
     def write(self, frame: Frame, analysis: FrameAnalysis) -> None:
         """Append a frame with what was found in it."""
@@ -222,9 +280,26 @@ class AnnotatedVideo:
         np.copyto(self._canvas, frame.image)
         self._annotator.draw(self._canvas, analysis)
         self._writer.write(self._canvas, frame.time_s)
+        if self._voice is not None:
+            # No later cue can come before this frame, so the sound until here is settled.
+            self._writer.write_sound(self._track.take(frame.time_s))
+            if analysis.cue is not None:
+                self._speak(analysis.cue, self._voice)
+
+    def _speak(self, cue: Cue, voice: Voice) -> None:
+        """Say a cue; one that cannot be said stays text and must not end the analysis."""
+        reason = f"another one was being spoken for more than {LATEST_S:g} s"
+        try:
+            if self._track.add(cue.time_s, voice.say(cue.text)):
+                return
+        except SpeechError as exc:
+            reason = str(exc)
+        self._unspoken.append(f"the cue at {cue.time_s:.1f} s was not spoken: {reason}")
 
     def close(self, summary: ClipSummary) -> None:  # noqa: ARG002 - a sink is told the summary
-        """Complete the file."""
+        """Complete the file; a cue that is being spoken at the end is spoken to its end."""
+        if self._voice is not None:
+            self._writer.write_sound(self._track.take_rest())
         self._writer.close()
 
     def abort(self) -> None:
