@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from pose_analyzer.errors import VideoWriteError
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_finder import RememberingDetector, require_exercise, told
+from pose_analyzer.exercises import ExerciseSpec, load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import PoseDetector, make_detector
 from pose_analyzer.report.html import HtmlReport
@@ -28,6 +29,8 @@ from pose_analyzer.video_source import VideoFile
 
 Progress = Callable[[int, int | None], None]
 
+AUTO: Final = "auto"
+"""In place of an exercise: recognise it."""
 VIDEO_NAME: Final = "annotated.mp4"
 REPORT_NAME: Final = "report.html"
 OUTPUT_NAMES: Final = frozenset({VIDEO_NAME, REPORT_NAME, "frames.csv", "reps.json", "pose.trc"})
@@ -43,7 +46,7 @@ class AnalysisRequest:
     clip : Path
         The video file.
     exercise : str
-        A name (``"squat"``) or the path of an exercise file.
+        A name (``"squat"``), the path of an exercise file, or ``"auto"`` to recognise it.
     out : Path
         Folder of the results; made if needed, files of the same names are replaced.
     detector : str
@@ -104,21 +107,33 @@ def analyze_clip(
     PoseAnalyzerError
         If the clip, the exercise or the detector is not as needed; the message says what to do.
     """
-    exercise = load_exercise(request.exercise)
+    given = None if request.exercise == AUTO else load_exercise(request.exercise)
     with VideoFile(request.clip) as video:
-        detector = detector or make_detector(
-            request.detector, request.weights, request.device, download=request.download
+        detector = RememberingDetector(
+            detector
+            or make_detector(
+                request.detector, request.weights, request.device, download=request.download
+            )
         )
         with detector, _Staging(request.out) as staging:
-            sinks = _sinks(request, video, staging.folder)
+            exercise, notes = (given, ()) if given else _recognised(request.clip, detector)
+            sinks = _sinks(request, exercise, video, staging.folder)
             summary = analyze_video(
-                video, detector, StreamPipeline(exercise), sinks, progress=progress
+                video, detector, StreamPipeline(exercise), sinks, progress=progress, notes=notes
             )
             return AnalysisResult(summary, staging.publish())
 
 
-def _sinks(request: AnalysisRequest, video: VideoFile, folder: Path) -> list[FrameSink]:
-    exercise = load_exercise(request.exercise)
+def _recognised(clip: Path, detector: RememberingDetector) -> tuple[ExerciseSpec, tuple[str, ...]]:
+    """Return the exercise that the beginning of a clip shows, and what to tell of that."""
+    with VideoFile(clip) as beginning:
+        recognition = detector.look(beginning)
+    return load_exercise(require_exercise(recognition)), (told(recognition),)
+
+
+def _sinks(
+    request: AnalysisRequest, exercise: ExerciseSpec, video: VideoFile, folder: Path
+) -> list[FrameSink]:
     sinks: list[FrameSink] = []
     if request.write_video:
         sinks.append(

@@ -98,6 +98,11 @@ def test_the_wheel_carries_every_exercise(wheels: dict[str, Path]) -> None:
     assert packed == {path.name for path in (REPOSITORY / "config/exercises").glob("*.yaml")}
 
 
+def test_the_wheel_carries_the_recogniser_of_exercises(wheels: dict[str, Path]) -> None:
+    packed = zipfile.ZipFile(wheels["pose_analyzer"]).getinfo("pose_analyzer/exercise_model.npz")
+    assert 10_000 < packed.file_size < 100_000
+
+
 def test_the_wheel_carries_the_assets_of_the_html_report(wheels: dict[str, Path]) -> None:
     names = zipfile.ZipFile(wheels["pose_analyzer"]).namelist()
     assert {
@@ -132,6 +137,7 @@ for name in sys.argv[2:]:
         "exercises",
         "biomechanics",
         "form_measures",
+        "exercise_recognizer",
         "kalman_smoother",
         "pose_tracker",
         "temporal_analyzer",
