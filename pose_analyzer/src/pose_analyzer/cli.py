@@ -90,7 +90,9 @@ def _add_detector(parser: argparse.ArgumentParser) -> None:
 def _add_analyze(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("clip", type=Path, help="the video file")
     parser.add_argument(
-        "--exercise", required=True, help="a name (see `exercises`) or your own YAML file"
+        "--exercise",
+        default="auto",
+        help="a name (see `exercises`), your own YAML file, or auto to recognise it",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     _add_detector(parser)

@@ -15,20 +15,23 @@ from pathlib import Path
 from typing import Final
 
 from pose_analyzer.errors import SpeechError, VideoWriteError
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_finder import RememberingDetector, require_exercise, told
+from pose_analyzer.exercises import ExerciseSpec, load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import PoseDetector, make_detector
 from pose_analyzer.report.html import HtmlReport
 from pose_analyzer.report.tables import FramesCsv, RepsJson
 from pose_analyzer.report.trc import TrcFile
 from pose_analyzer.report.video_writer import AnnotatedVideo
-from pose_analyzer.speech import Voice, find_voice
+from pose_analyzer.speech import find_voice
 from pose_analyzer.types import ClipSummary
 from pose_analyzer.video_processor import FrameSink, analyze_video
 from pose_analyzer.video_source import VideoFile
 
 Progress = Callable[[int, int | None], None]
 
+AUTO: Final = "auto"
+"""In place of an exercise: recognise it."""
 VIDEO_NAME: Final = "annotated.mp4"
 REPORT_NAME: Final = "report.html"
 OUTPUT_NAMES: Final = frozenset({VIDEO_NAME, REPORT_NAME, "frames.csv", "reps.json", "pose.trc"})
@@ -44,7 +47,7 @@ class AnalysisRequest:
     clip : Path
         The video file.
     exercise : str
-        A name (``"squat"``) or the path of an exercise file.
+        A name (``"squat"``), the path of an exercise file, or ``"auto"`` to recognise it.
     out : Path
         Folder of the results; made if needed, files of the same names are replaced.
     detector : str
@@ -124,16 +127,22 @@ def analyze_clip(
     PoseAnalyzerError
         If the clip, the exercise or the detector is not as needed; the message says what to do.
     """
-    exercise = load_exercise(request.exercise)
+    given = None if request.exercise == AUTO else load_exercise(request.exercise)
     with VideoFile(request.clip) as video:
-        detector = detector or make_detector(
-            request.detector, request.weights, request.device, download=request.download
+        detector = RememberingDetector(
+            detector
+            or make_detector(
+                request.detector, request.weights, request.device, download=request.download
+            )
         )
         with detector, _Staging(request.out) as staging:
+            exercise, remarks = (given, ()) if given else _recognised(request.clip, detector)
             notes: list[str] = []
-            sinks = _sinks(request, video, staging.folder, _voice(request, notes))
+            sinks = _sinks(request, exercise, video, staging.folder)
+            if request.speak:
+                _let_speak(sinks, notes)
             summary = analyze_video(
-                video, detector, StreamPipeline(exercise), sinks, progress=progress
+                video, detector, StreamPipeline(exercise), sinks, progress=progress, notes=remarks
             )
             notes += [
                 why for sink in sinks if isinstance(sink, AnnotatedVideo) for why in sink.unspoken
@@ -141,27 +150,33 @@ def analyze_clip(
             return AnalysisResult(summary, staging.publish(), tuple(notes))
 
 
-def _voice(request: AnalysisRequest, notes: list[str]) -> Voice | None:
-    """Return who speaks, if asked for; where nothing can, a note says so and the cues stay text."""
-    if not request.speak:
-        return None
+def _recognised(clip: Path, detector: RememberingDetector) -> tuple[ExerciseSpec, tuple[str, ...]]:
+    """Return the exercise that the beginning of a clip shows, and what to tell of that."""
+    with VideoFile(clip) as beginning:
+        recognition = detector.look(beginning)
+    return load_exercise(require_exercise(recognition)), (told(recognition),)
+
+
+def _let_speak(sinks: list[FrameSink], notes: list[str]) -> None:
+    """Give the video a voice; where nothing can speak, a note says so and the cues stay text."""
     try:
-        return find_voice()
+        voice = find_voice()
     except SpeechError as exc:
         notes.append(f"the cues were not spoken: {exc}")
-        return None
+        return
+    for sink in sinks:
+        if isinstance(sink, AnnotatedVideo):
+            sink.speak_with(voice)
 
 
 def _sinks(
-    request: AnalysisRequest, video: VideoFile, folder: Path, voice: Voice | None
+    request: AnalysisRequest, exercise: ExerciseSpec, video: VideoFile, folder: Path
 ) -> list[FrameSink]:
-    exercise = load_exercise(request.exercise)
     sinks: list[FrameSink] = []
     if request.write_video:
-        drawn = AnnotatedVideo(folder / VIDEO_NAME, exercise, video.width, video.height, video.fps)
-        if voice is not None:
-            drawn.speak_with(voice)
-        sinks.append(drawn)
+        sinks.append(
+            AnnotatedVideo(folder / VIDEO_NAME, exercise, video.width, video.height, video.fps)
+        )
     sinks += [
         FramesCsv(folder / "frames.csv"),
         RepsJson(folder / "reps.json"),

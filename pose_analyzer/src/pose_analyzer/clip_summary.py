@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -30,9 +31,18 @@ class SummaryBuilder:
         What was analysed.
     detector : str
         Its name.
+    notes : sequence of str
+        What the warnings begin with.
     """
 
-    def __init__(self, source: VideoSource, exercise: ExerciseSpec, detector: str) -> None:
+    def __init__(
+        self,
+        source: VideoSource,
+        exercise: ExerciseSpec,
+        detector: str,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self._notes = notes
         self._source = source
         self._exercise = exercise
         self._detector = detector
@@ -94,7 +104,11 @@ class SummaryBuilder:
             n_left_right_swaps=n_left_right_swaps,
             reps=(*self._reps, *last_reps),
             cues=tuple(self._cues),
-            warnings=(*self._source.warnings, *self._warnings(keypoint_seen, yaw_deg)),
+            warnings=(
+                *self._notes,
+                *self._source.warnings,
+                *self._warnings(keypoint_seen, yaw_deg),
+            ),
         )
 
     def _duration_s(self) -> float:

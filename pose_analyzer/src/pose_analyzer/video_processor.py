@@ -42,7 +42,7 @@ class FrameSink(Protocol):
         ...
 
 
-def analyze_video(
+def analyze_video(  # noqa: PLR0913 - one keyword for each choice
     source: VideoSource,
     detector: PoseDetector,
     pipeline: StreamPipeline,
@@ -50,6 +50,7 @@ def analyze_video(
     *,
     progress: Progress | None = None,
     batch_size: int = 1,
+    notes: Sequence[str] = (),
 ) -> ClipSummary:
     """Analyse every frame of a clip.
 
@@ -68,6 +69,8 @@ def analyze_video(
         Called after each frame by the calling thread.
     batch_size : int
         Frames that the detector gets at once; more than one pays on a GPU.
+    notes : sequence of str
+        What the summary's warnings begin with.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def analyze_video(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    builder = SummaryBuilder(source, pipeline.exercise, detector.name)
+    builder = SummaryBuilder(source, pipeline.exercise, detector.name, notes)
     with contextlib.ExitStack() as undo:
         for sink in sinks:
             undo.callback(sink.abort)

@@ -16,6 +16,7 @@ import pytest
 from pose_analyzer.clip_analysis import AnalysisRequest, analyze_clip
 from pose_analyzer.errors import (
     DetectorError,
+    ExerciseError,
     SpeechError,
     UnknownExerciseError,
     VideoError,
@@ -103,6 +104,26 @@ def test_all_files_are_written(tmp_path: Path, clip: Path, squats: list[PoseDete
     assert set(result.files) == set((tmp_path / "out").iterdir())
     assert result.files[-1].name == "report.html"
     assert result.summary.rep_count == 2
+
+
+def test_the_exercise_is_recognised_if_none_is_given(
+    tmp_path: Path, clip: Path, squats: list[PoseDetections]
+) -> None:
+    request = AnalysisRequest(clip, "auto", tmp_path / "out", write_video=False)
+    summary = analyze_clip(request, detector=ReplayDetector(squats)).summary
+    assert summary.exercise == "squat"
+    assert summary.rep_count == 2
+    assert summary.warnings[0].startswith("recognised as squat (")
+
+
+def test_a_clip_without_exercise_is_refused_and_leaves_nothing(
+    tmp_path: Path, clip: Path, squats: list[PoseDetections]
+) -> None:
+    request = AnalysisRequest(clip, "auto", tmp_path / "out")
+    nobody = [PoseDetections.empty()] * len(squats)
+    with pytest.raises(ExerciseError, match="name it with --exercise"):
+        analyze_clip(request, detector=ReplayDetector(nobody))
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_video_the_other_files_are_written(

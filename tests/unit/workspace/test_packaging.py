@@ -114,6 +114,11 @@ def test_the_wheel_carries_every_reference(wheels: dict[str, Path]) -> None:
     assert packed == present != set()
 
 
+def test_the_wheel_carries_the_recogniser_of_exercises(wheels: dict[str, Path]) -> None:
+    packed = zipfile.ZipFile(wheels["pose_analyzer"]).getinfo("pose_analyzer/exercise_model.npz")
+    assert 10_000 < packed.file_size < 100_000
+
+
 def test_the_wheel_carries_the_assets_of_the_html_report(wheels: dict[str, Path]) -> None:
     names = zipfile.ZipFile(wheels["pose_analyzer"]).namelist()
     assert {
@@ -148,6 +153,7 @@ for name in sys.argv[2:]:
         "exercises",
         "biomechanics",
         "form_measures",
+        "exercise_recognizer",
         "kalman_smoother",
         "pose_tracker",
         "temporal_analyzer",

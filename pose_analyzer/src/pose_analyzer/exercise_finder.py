@@ -1,0 +1,130 @@
+"""Finds out which exercise a stream or a clip shows, before its pipeline is made."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from pose_analyzer.errors import ExerciseError
+from pose_analyzer.exercise_recognizer import NONE, WATCHED_S, ExerciseRecognizer, Recognition
+from pose_analyzer.kalman_smoother import KalmanSmoother
+from pose_analyzer.pose_detector import DetectorStats, PoseDetector
+from pose_analyzer.pose_tracker import PoseTracker
+from pose_analyzer.types import Frame, PoseDetections
+
+
+class ExerciseFinder:
+    """Tracks and smooths one stream and recognises what its athlete does.
+
+    Live, call `update` with each frame's detections and `result` now and then; once it is sure,
+    make the pipeline of that exercise and give it the frames kept so far.
+
+    Examples
+    --------
+    >>> finder = ExerciseFinder()
+    >>> finder.update(PoseDetections.empty(), 0.0)
+    >>> finder.result().name
+    'none'
+    """
+
+    def __init__(self) -> None:
+        self._tracker = PoseTracker()
+        self._smoother = KalmanSmoother()
+        self._recognizer = ExerciseRecognizer()
+
+    def update(self, detections: PoseDetections, time_s: float) -> None:
+        """Take everybody the detector saw in one more frame."""
+        pose = self._smoother.update(self._tracker.update(detections, time_s), time_s)
+        row = pose.athlete_idx
+        if row is not None:
+            bridged = pose.predicted[row][:, None]
+            self._recognizer.update(np.where(bridged, np.nan, pose.keypoints[row]), time_s)
+
+    def result(self) -> Recognition:
+        """Return what the frames so far look like."""
+        return self._recognizer.result()
+
+
+class RememberingDetector:
+    """A detector that has seen the beginning of a clip already and does not look again.
+
+    Parameters
+    ----------
+    detector : PoseDetector
+        Looks at all other frames. Closed with this one.
+    """
+
+    def __init__(self, detector: PoseDetector) -> None:
+        self._detector = detector
+        self._found: dict[int, PoseDetections] = {}
+        self.name = detector.name
+
+    def look(self, frames: Iterable[Frame], watched_s: float = WATCHED_S) -> Recognition:
+        """Detect in the first seconds of a clip, remember what was found, and recognise it."""
+        finder = ExerciseFinder()
+        for frame in itertools.takewhile(lambda one: one.time_s <= watched_s, frames):
+            found = self._detector.detect([frame])[0]
+            self._found[frame.index] = found
+            finder.update(found, frame.time_s)
+        return finder.result()
+
+    def detect(self, frames: Sequence[Frame]) -> list[PoseDetections]:
+        """Return what was or is found in the frames; what was remembered is given up."""
+        unseen = [frame for frame in frames if frame.index not in self._found]
+        fresh = iter(self._detector.detect(unseen) if unseen else ())
+        return [
+            self._found.pop(frame.index) if frame.index in self._found else next(fresh)
+            for frame in frames
+        ]
+
+    def stats(self) -> DetectorStats:
+        """Return the times of the detector."""
+        return self._detector.stats()
+
+    def close(self) -> None:
+        """Close the detector."""
+        self._detector.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def require_exercise(recognition: Recognition) -> str:
+    """Return the recognised exercise.
+
+    Raises
+    ------
+    ExerciseError
+        If nobody was seen, or what was seen is no exercise; the message says how to name one.
+    """
+    if recognition.name != NONE:
+        return recognition.name
+    seen = f"it looks like: {recognition.guesses}" if recognition.ranked else "nobody was seen"
+    raise ExerciseError(
+        f"no exercise was recognised in the first {WATCHED_S:.0f} s ({seen}); "
+        "name it with --exercise, say --exercise squat"
+    )
+
+
+def told(recognition: Recognition) -> str:
+    """Return the sentence that says what was recognised and how sure that is."""
+    name = recognition.name.replace("_", " ")
+    share = f"{100.0 * recognition.probability:.0f} % sure"
+    if recognition.is_sure:
+        return f"recognised as {name} ({share})"
+    return (
+        f"not sure which exercise this is: taken for {name} ({recognition.guesses}); "
+        "name it with --exercise if that is wrong"
+    )
