@@ -72,7 +72,8 @@ def noisy_detections(truth: Truth, rng: np.random.Generator) -> list[PoseDetecti
 
 def mediapipe_detections(truth: Truth, rng: np.random.Generator) -> list[PoseDetections]:
     """Return what MediaPipe would find, by its errors measured on rendered clips."""
-    return measured_detections(truth, MeasuredNoise.load("mediapipe"), rng)
+    habits = DetectorHabits(has_world=True)
+    return measured_detections(truth, MeasuredNoise.load("mediapipe"), rng, habits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,17 @@ pipeline, as those of a real clip would.
 
 How many
 --------
-A judge needs about 60 repetitions to learn what is usual, and others to calibrate its threshold:
-split conformal calibration at a false-positive rate of 1 % takes at least 99 (the
-``ceil((n + 1) 0.99)``-th smallest of n scores must exist). With 99 the threshold is the largest
-score of all and wavers from draw to draw; with 240 it is the third largest. Repetitions of one clip
-share athlete, view and tempo and are not exchangeable with those of another, so many clips of few
-repetitions are worth more than few of many. 150 clips of 2 are 300 repetitions: 60 to learn from
-and 240 to calibrate with, of at least 120 different athletes. They take less than 1 MB.
+90 clips of 2 repetitions are kept as references, some 60 for each of the three views in which
+`ReferenceJudge` compares. Others set its threshold: split conformal calibration at a
+false-positive rate of 1 % takes at least 99 repetitions a view (the ``ceil((n + 1) 0.99)``-th
+smallest of n scores must exist). Repetitions of one clip share athlete, view and tempo, so many
+clips of few repetitions are worth more than few of many: 240 clips of 2, some 160 a view, of which
+only the curves that the model compares are kept.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import shutil
 import sys
@@ -30,34 +28,33 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from scipy.signal import lfilter
 
 from pose_analyzer.exercises import exercise_names, load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.reference_builder import MIN_SEEN, finished_motions
+from pose_analyzer.reference_judge import ReferenceJudge
 from pose_analyzer.references import ReferenceClip, save_clips
 from pose_analyzer.synthetic import (
     EXERCISES,
     Athlete,
     Camera,
     DetectorHabits,
+    MeasuredNoise,
     MotionSpec,
     Tempo,
     Truth,
-    detections_from_truth,
+    measured_detections,
     synthesize,
 )
-from pose_analyzer.types import FloatArray
 
 OUT: Final = Path(__file__).resolve().parents[1] / "data" / "pose_references"
-N_CLIPS: Final = 150
+N_CLIPS: Final = 90
+N_CALIBRATION_CLIPS: Final = 240
 REPS_A_CLIP: Final = 2
 SOURCE: Final = "synthetic athlete, scripts/make_references.py"
 LICENCE: Final = "Apache-2.0"
-NOISE_PX: Final = 3.0
-"""Standard deviation of a keypoint in a picture 1080 px high (chosen by us)."""
-NOISE_CORRELATION: Final = 0.8
-"""Of a keypoint's error from frame to frame at 30 a second (chosen by us)."""
+BRISK: Final = frozenset({"jumping_jack"})
+"""Exercises that nobody does slowly."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,23 +63,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = sorted(set(EXERCISES) & set(exercise_names()))
     parser.add_argument("exercises", nargs="*", metavar="EXERCISE", help=", ".join(known))
     parser.add_argument("--clips", type=int, default=N_CLIPS, help="of each exercise")
+    parser.add_argument(
+        "--calibration-clips", type=int, default=N_CALIBRATION_CLIPS, help="for its models; or 0"
+    )
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args(argv)
     if unknown := sorted(set(args.exercises) - set(known)):
         parser.error(f"unknown exercise {unknown[0]}; known: {', '.join(known)}")
     for exercise in args.exercises or known:
-        # From some views an exercise cannot be counted: others are taken, up to four times as many.
-        tried = (synthetic_reference(exercise, number) for number in range(4 * args.clips))
-        clips = list(itertools.islice((clip for clip in tried if clip is not None), args.clips))
-        replace_references(args.out, exercise, clips)
-        n_reps = sum(len(clip.motions) for clip in clips)
-        size = sum(path.stat().st_size for path in (args.out / exercise).iterdir())
-        print(
-            f"{exercise:16} {n_reps} repetitions in {len(clips)} of {args.clips} clips, "
-            f"{size / 1e6:.2f} MB",
-            flush=True,
-        )
+        write_references(args.out, exercise, args.clips, args.calibration_clips)
     return 0
+
+
+def write_references(folder: Path, exercise: str, n_clips: int, n_calibration: int) -> None:
+    """Write references and anomaly models of an exercise, and print what they are."""
+    # From some views an exercise cannot be counted: others are taken, up to four times as many.
+    tried = (synthetic_reference(exercise, n) for n in range(4 * (n_clips + n_calibration)))
+    found = (clip for clip in tried if clip is not None)
+    clips = list(itertools.islice(found, n_clips))
+    others = list(itertools.islice(found, n_calibration))
+    replace_references(folder, exercise, clips)
+    views: tuple[str, ...] = ()
+    if others:
+        judge = ReferenceJudge.fit(
+            exercise,
+            [motion for clip in clips for motion in clip.motions],
+            [motion for clip in others for motion in clip.motions],
+            [clip.video_id for clip in others for _ in clip.motions],
+        )
+        judge.save(folder / exercise)
+        views = judge.views
+    size = sum(path.stat().st_size for path in (folder / exercise).iterdir())
+    print(
+        f"{exercise:16} {len(clips)} clips, {len(others)} for calibration, "
+        f"judged from {', '.join(views) or 'nowhere'}; {size / 1e6:.2f} MB",
+        flush=True,
+    )
 
 
 def synthetic_reference(exercise: str, number: int) -> ReferenceClip | None:
@@ -93,8 +109,8 @@ def synthetic_reference(exercise: str, number: int) -> ReferenceClip | None:
     """
     rng = np.random.default_rng([number, *exercise.encode()])
     truth = performed(exercise, rng)
-    noisy = dataclasses.replace(truth, keypoints=truth.keypoints + detector_noise(truth, rng))
-    detected = detections_from_truth(noisy, rng=rng, habits=DetectorHabits(hidden_confidence=0.6))
+    noise, habits = MeasuredNoise.load("mediapipe"), DetectorHabits(has_world=True)
+    detected = measured_detections(truth, noise, rng, habits)
     pipeline = StreamPipeline(load_exercise(exercise))
     rows = zip(range(truth.n_frames), truth.time_s.tolist(), detected, strict=True)
     full = [(one, motion) for one, motion in finished_motions(rows, pipeline) if one.rep.number]
@@ -107,7 +123,7 @@ def synthetic_reference(exercise: str, number: int) -> ReferenceClip | None:
 
 def performed(exercise: str, rng: np.random.Generator) -> Truth:
     """Return a short set in good form by another athlete, seen from another side."""
-    pace = float(rng.uniform(0.75, 1.5))
+    pace = float(rng.uniform(0.75, 1.5)) * (0.4 if exercise in BRISK else 1.0)
     tempo = Tempo(
         away_s=pace * float(rng.uniform(1.1, 1.7)),
         turn_s=float(rng.uniform(0.05, 0.5)),
@@ -129,18 +145,6 @@ def performed(exercise: str, rng: np.random.Generator) -> Truth:
         distance_m=float(rng.uniform(3.6, 5.0)),
     )
     return synthesize(Athlete(stature_m=float(rng.uniform(1.5, 2.0))), motion, camera)
-
-
-def detector_noise(truth: Truth, rng: np.random.Generator) -> FloatArray:
-    """Return the error of each keypoint in each frame, shape (T, K, 2), in pixels.
-
-    A first-order autoregression: a detector's error stays for some frames, and does not average
-    out as white noise would.
-    """
-    sd_px = NOISE_PX * min(truth.camera.size) / 1080.0
-    fresh = rng.normal(0.0, sd_px, truth.keypoints.shape)
-    fresh[1:] *= np.sqrt(1.0 - NOISE_CORRELATION**2)
-    return np.asarray(lfilter([1.0], [1.0, -NOISE_CORRELATION], fresh, axis=0))
 
 
 def replace_references(folder: Path, exercise: str, clips: Sequence[ReferenceClip]) -> None:

@@ -101,6 +101,12 @@ def _add_analyze(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-video", action="store_true", help="do not write annotated.mp4")
     parser.add_argument("--speak", action="store_true", help="speak the cues in annotated.mp4")
+    parser.add_argument(
+        "--references",
+        type=Path,
+        metavar="DIR",
+        help="the athlete's own good repetitions, made by `references build`",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=_analyze)
 
@@ -191,6 +197,7 @@ def _analyze(args: argparse.Namespace) -> int:
         write_video=not args.no_video,
         download=args.download_weights,
         speak=args.speak,
+        references=args.references,
     )
     with _Bar("analyse", quiet=args.quiet) as bar:
         result = analyze_clip(request, bar.show)

@@ -19,6 +19,8 @@ from pose_analyzer.exercise_finder import RememberingDetector, require_exercise,
 from pose_analyzer.exercises import ExerciseSpec, load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import PoseDetector, make_detector
+from pose_analyzer.reference_judge import ReferenceJudge
+from pose_analyzer.reference_library import personal_judge, shipped_judge
 from pose_analyzer.report.html import HtmlReport
 from pose_analyzer.report.tables import FramesCsv, RepsJson
 from pose_analyzer.report.trc import TrcFile
@@ -65,6 +67,8 @@ class AnalysisRequest:
     speak : bool
         Whether ``annotated.mp4`` speaks the cues. Where nothing can speak they stay text, and a
         note of the result says what to install.
+    references : Path or None
+        Folder of the athlete's own good repetitions, which join the shipped references.
     """
 
     clip: Path
@@ -77,6 +81,7 @@ class AnalysisRequest:
     write_video: bool = True
     download: bool = False
     speak: bool = False
+    references: Path | None = None
 
     def __post_init__(self) -> None:
         if self.speak and not self.write_video:
@@ -141,8 +146,9 @@ def analyze_clip(
             sinks = _sinks(request, exercise, video, staging.folder)
             if request.speak:
                 _let_speak(sinks, notes)
+            pipeline = StreamPipeline(exercise, references=_judge(request, exercise.name))
             summary = analyze_video(
-                video, detector, StreamPipeline(exercise), sinks, progress=progress, notes=remarks
+                video, detector, pipeline, sinks, progress=progress, notes=remarks
             )
             notes += [
                 why for sink in sinks if isinstance(sink, AnnotatedVideo) for why in sink.unspoken
@@ -155,6 +161,13 @@ def _recognised(clip: Path, detector: RememberingDetector) -> tuple[ExerciseSpec
     with VideoFile(clip) as beginning:
         recognition = detector.look(beginning)
     return load_exercise(require_exercise(recognition)), (told(recognition),)
+
+
+def _judge(request: AnalysisRequest, exercise: str) -> ReferenceJudge | None:
+    """Return what repetitions are compared with: shipped references, with the athlete's own."""
+    if request.references is not None:
+        return personal_judge(exercise, request.references)
+    return shipped_judge(exercise)
 
 
 def _let_speak(sinks: list[FrameSink], notes: list[str]) -> None:

@@ -272,7 +272,7 @@ class StreamPipeline:
 
     def _judge(self, rep: Rep) -> RepAnalysis:
         """Smooth a finished repetition in both directions and judge it."""
-        motion = self.motion_of(rep)
+        motion = self._motion_of(rep)
         if not rep.is_partial:
             motion = dataclasses.replace(motion, earlier_s=tuple(self._durations_s))
             self._durations_s.append(rep.duration_s)
@@ -306,8 +306,7 @@ class StreamPipeline:
         anomaly = self._references.judge(motion)
         return in_set if anomaly.abstained else anomaly
 
-    def motion_of(self, rep: Rep) -> RepMotion:
-        """Return the movement of a repetition that the last call finished."""
+    def _motion_of(self, rep: Rep) -> RepMotion:
         kept = [
             one
             for one in self._history

@@ -136,9 +136,9 @@ def finished_motions(
     """
     for index, time_s, detections in detected:
         for one in pipeline.update(detections, index, time_s).finished:
-            yield one, pipeline.motion_of(one.rep)
+            yield one, one.motion
     for one in pipeline.finish():
-        yield one, pipeline.motion_of(one.rep)
+        yield one, one.motion
 
 
 def _detector(
