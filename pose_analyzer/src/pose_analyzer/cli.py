@@ -105,7 +105,14 @@ def _add_analyze(parser: argparse.ArgumentParser) -> None:
         "--references",
         type=Path,
         metavar="DIR",
-        help="the athlete's own good repetitions, made by `references build`",
+        help="good repetitions to compare with, made by `references build`",
+    )
+    parser.add_argument(
+        "--false-positive-rate",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="of repetitions like the references that may be called unlike them (0.01)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=_analyze)
@@ -198,6 +205,7 @@ def _analyze(args: argparse.Namespace) -> int:
         download=args.download_weights,
         speak=args.speak,
         references=args.references,
+        false_positive_rate=args.false_positive_rate,
     )
     with _Bar("analyse", quiet=args.quiet) as bar:
         result = analyze_clip(request, bar.show)

@@ -20,7 +20,7 @@ from pose_analyzer.exercises import ExerciseSpec, load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import PoseDetector, make_detector
 from pose_analyzer.reference_judge import ReferenceJudge
-from pose_analyzer.reference_library import personal_judge, shipped_judge
+from pose_analyzer.reference_library import own_judge
 from pose_analyzer.report.html import HtmlReport
 from pose_analyzer.report.tables import FramesCsv, RepsJson
 from pose_analyzer.report.trc import TrcFile
@@ -68,7 +68,9 @@ class AnalysisRequest:
         Whether ``annotated.mp4`` speaks the cues. Where nothing can speak they stay text, and a
         note of the result says what to install.
     references : Path or None
-        Folder of the athlete's own good repetitions, which join the shipped references.
+        Folder of good repetitions to compare with; without it those of the same set.
+    false_positive_rate : float
+        The share of repetitions like the references that may be called unlike them.
     """
 
     clip: Path
@@ -82,6 +84,7 @@ class AnalysisRequest:
     download: bool = False
     speak: bool = False
     references: Path | None = None
+    false_positive_rate: float = 0.01
 
     def __post_init__(self) -> None:
         if self.speak and not self.write_video:
@@ -164,10 +167,10 @@ def _recognised(clip: Path, detector: RememberingDetector) -> tuple[ExerciseSpec
 
 
 def _judge(request: AnalysisRequest, exercise: str) -> ReferenceJudge | None:
-    """Return what repetitions are compared with: shipped references, with the athlete's own."""
-    if request.references is not None:
-        return personal_judge(exercise, request.references)
-    return shipped_judge(exercise)
+    """Return what repetitions are compared with besides each other."""
+    if request.references is None:
+        return None
+    return own_judge(exercise, request.references, request.false_positive_rate)
 
 
 def _let_speak(sinks: list[FrameSink], notes: list[str]) -> None:

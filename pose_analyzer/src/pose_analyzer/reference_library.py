@@ -1,10 +1,15 @@
-"""Which references an analysis compares with: the shipped ones, and the athlete's own."""
+"""Which references an analysis compares with: a folder of one's own, or the shipped ones.
+
+The shipped ones are a synthetic athlete's. Their threshold holds for synthetic athletes: a real
+person moves otherwise and is called unlike them almost always (reports/form_scoring_validation.md).
+So an analysis takes only references that it is given, and the shipped ones are there to compare
+scores and channels with.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pose_analyzer.errors import ReferencesError
 from pose_analyzer.reference_judge import FILE_NAME, VIEWS, ReferenceJudge
 from pose_analyzer.references import load_references, shipped_folder
 
@@ -17,31 +22,26 @@ def shipped_judge(exercise: str) -> ReferenceJudge | None:
     return ReferenceJudge.load(folder, exercise)
 
 
-def personal_judge(exercise: str, folder: Path) -> ReferenceJudge:
-    """Return the shipped judge, blended with the good repetitions of a folder.
+def own_judge(exercise: str, folder: Path, false_positive_rate: float = 0.01) -> ReferenceJudge:
+    """Return a judge that learned from the good repetitions of a folder alone.
+
+    Every second repetition is a reference, the others set the threshold.
 
     Parameters
     ----------
     exercise : str
         Its name.
     folder : Path
-        Of references that ``pose-analyzer references build`` made, of one athlete.
+        Of references that ``pose-analyzer references build`` made.
+    false_positive_rate : float
+        The share of such repetitions that may be called anomalies, in (0, 1).
 
     Raises
     ------
     ReferencesError
-        If the folder has no good repetitions of the exercise, none from a view that the shipped
-        references have, or nothing is shipped for the exercise.
+        If the folder has too few good repetitions for this rate; the message says how many it
+        takes.
     """
-    own = [one.motion for one in load_references(folder, exercise) if one.form_quality == "good"]
-    if not own:
-        raise ReferencesError(
-            f"{folder / exercise} holds no good repetition; add some with: pose-analyzer "
-            "references build --quality good"
-        )
-    judge = shipped_judge(exercise)
-    if judge is None:
-        raise ReferencesError(
-            f"nothing is shipped for {exercise} to calibrate your own with; leave --references out"
-        )
-    return judge.personalised(own)
+    references = load_references(folder, exercise)
+    own = [one.motion for one in references if one.form_quality == "good"]
+    return ReferenceJudge.fit(exercise, own[::2], own[1::2], (), false_positive_rate)

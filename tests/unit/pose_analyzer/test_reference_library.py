@@ -10,9 +10,9 @@ import pytest
 import pose_analyzer.reference_library as library
 from pose_analyzer.errors import ReferencesError
 from pose_analyzer.reference_judge import ReferenceJudge
-from pose_analyzer.reference_library import personal_judge, shipped_judge
+from pose_analyzer.reference_library import own_judge, shipped_judge
 from pose_analyzer.references import ReferenceClip, save_clips
-from pose_analyzer.synthetic import Camera, MotionSpec
+from pose_analyzer.synthetic import Camera, Fault, MotionSpec
 from pose_analyzer.types import RepMotion
 
 RepMotions = Callable[..., list[RepMotion]]
@@ -55,26 +55,27 @@ def test_what_is_shipped_is_found() -> None:
     assert shipped_judge("deadlift") is None
 
 
-@pytest.mark.usefixtures("shipped")
-def test_own_repetitions_join_the_shipped(rep_motions: RepMotions, tmp_path: Path) -> None:
-    own = squats(rep_motions, 1, 90)
-    save_clips(tmp_path / "own", "squat", [clip(own)])
-    general, personal = shipped_judge("squat"), personal_judge("squat", tmp_path / "own")
-    assert general is not None
-    assert personal.judge(own[0]).score < general.judge(own[0]).score
+def test_own_repetitions_are_the_measure(rep_motions: RepMotions, tmp_path: Path) -> None:
+    save_clips(tmp_path, "squat", [clip(squats(rep_motions, 14, 90))])
+    judge = own_judge("squat", tmp_path, 0.05)
+    assert not judge.judge(squats(rep_motions, 1, 300)[1]).is_anomaly
+    faulty = rep_motions(
+        MotionSpec("squat", 2, faults=(Fault("forward_knee", 0.8),)),
+        Camera(yaw_deg=85.0),
+        noise_px=1.5,
+    )
+    assert all(judge.judge(one).is_anomaly for one in faulty)
 
 
-@pytest.mark.usefixtures("shipped")
-def test_faulty_repetitions_are_no_measure(rep_motions: RepMotions, tmp_path: Path) -> None:
-    save_clips(tmp_path / "own", "squat", [clip(squats(rep_motions, 1, 90), "faulty")])
-    with pytest.raises(ReferencesError, match="holds no good repetition"):
-        personal_judge("squat", tmp_path / "own")
-
-
-@pytest.mark.usefixtures("shipped")
-def test_own_repetitions_of_what_is_not_shipped_are_refused(
+def test_too_few_own_repetitions_say_how_many_it_takes(
     rep_motions: RepMotions, tmp_path: Path
 ) -> None:
-    save_clips(tmp_path / "own", "deadlift", [clip(squats(rep_motions, 1, 90))])
-    with pytest.raises(ReferencesError, match="nothing is shipped for deadlift"):
-        personal_judge("deadlift", tmp_path / "own")
+    save_clips(tmp_path, "squat", [clip(squats(rep_motions, 8, 90))])
+    with pytest.raises(ReferencesError, match="at least 99 calibration repetitions, got 12"):
+        own_judge("squat", tmp_path)
+
+
+def test_faulty_repetitions_are_no_measure(rep_motions: RepMotions, tmp_path: Path) -> None:
+    save_clips(tmp_path, "squat", [clip(squats(rep_motions, 1, 90), "faulty")])
+    with pytest.raises(ReferencesError, match=r"at least 8 reference repetitions .* got 0"):
+        own_judge("squat", tmp_path)
