@@ -39,6 +39,7 @@ from pose_analyzer.synthetic import (
     Athlete,
     Camera,
     DetectorHabits,
+    Fault,
     MeasuredNoise,
     MotionSpec,
     Tempo,
@@ -121,8 +122,14 @@ def synthetic_reference(exercise: str, number: int) -> ReferenceClip | None:
     return ReferenceClip(name, "good", SOURCE, LICENCE, "synthetic", motions)
 
 
-def performed(exercise: str, rng: np.random.Generator) -> Truth:
-    """Return a short set in good form by another athlete, seen from another side."""
+def performed(
+    exercise: str,
+    rng: np.random.Generator,
+    n_reps: int = REPS_A_CLIP,
+    faults: tuple[Fault, ...] = (),
+    yaws_deg: tuple[float, float] = (0.0, 90.0),
+) -> Truth:
+    """Return a short set by another athlete, seen from another side; in good form by default."""
     pace = float(rng.uniform(0.75, 1.5)) * (0.4 if exercise in BRISK else 1.0)
     tempo = Tempo(
         away_s=pace * float(rng.uniform(1.1, 1.7)),
@@ -132,13 +139,14 @@ def performed(exercise: str, rng: np.random.Generator) -> Truth:
     )
     motion = MotionSpec(
         exercise,
-        reps=REPS_A_CLIP,
+        reps=n_reps,
+        faults=faults,
         tempo=tempo,
         depth=float(rng.uniform(0.95, 1.03)),
         variation=float(rng.uniform(0.02, 0.08)),
         seed=int(rng.integers(2**31)),
     )
-    yaw_deg = float(rng.uniform(0.0, 90.0)) * (1.0 if rng.random() < 0.5 else -1.0)
+    yaw_deg = float(rng.uniform(*yaws_deg)) * (1.0 if rng.random() < 0.5 else -1.0)
     camera = Camera(
         yaw_deg=yaw_deg,
         pitch_deg=float(rng.uniform(-2.0, 10.0)),
