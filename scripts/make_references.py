@@ -32,7 +32,7 @@ from typing import Final
 import numpy as np
 from scipy.signal import lfilter
 
-from pose_analyzer.exercises import exercise_names, load_exercise
+from pose_analyzer.exercise_file import exercise_names, load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.reference_builder import MIN_SEEN, finished_motions
 from pose_analyzer.references import ReferenceClip, save_clips
