@@ -24,7 +24,7 @@ from report_lib import Report
 from speed_clip import add_clip_argument, clip_and_folder, describe, repeated
 
 from pose_analyzer.clip_analysis import AnalysisRequest, analyze_clip
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import DetectorStats, MediaPipePoseDetector
 from pose_analyzer.report.html import HtmlReport

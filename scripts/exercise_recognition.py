@@ -24,6 +24,7 @@ from real_clips import EXERCISES, ROOT, WEIGHTS, Clip, DetectionCache, analyse, 
 from report_lib import Report, measure
 from train_exercise_recognizer import TEST_SEED, samples
 
+from pose_analyzer.exercise_file import exercise_names
 from pose_analyzer.exercise_finder import ExerciseFinder
 from pose_analyzer.exercise_recognizer import (
     WATCHED_S,
@@ -31,7 +32,6 @@ from pose_analyzer.exercise_recognizer import (
     packaged_model,
     recognize_exercise,
 )
-from pose_analyzer.exercises import exercise_names
 from pose_analyzer.pose_detector import MediaPipePoseDetector, YOLOPosev11Detector
 from pose_analyzer.skeleton import KEYPOINT_INDEX, N_KEYPOINTS
 from pose_analyzer.types import BoolArray, FloatArray, PoseDetections

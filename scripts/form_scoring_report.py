@@ -28,7 +28,7 @@ from form_sets import (
 from report_lib import Report, Timing, measure
 
 from pose_analyzer.biomechanics import JointAngleCalculator
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.form_scorer import FormScorer
 from pose_analyzer.set_comparison import SetComparison
 from pose_analyzer.synthetic import (

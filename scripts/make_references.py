@@ -29,7 +29,7 @@ from typing import Final
 
 import numpy as np
 
-from pose_analyzer.exercises import exercise_names, load_exercise
+from pose_analyzer.exercise_file import exercise_names, load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.reference_builder import MIN_SEEN, finished_motions
 from pose_analyzer.reference_judge import ReferenceJudge

@@ -24,7 +24,7 @@ import numpy as np
 from report_lib import Report
 
 from pose_analyzer.errors import PoseAnalyzerError
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import MediaPipePoseDetector, PoseDetector, YOLOPosev11Detector
 from pose_analyzer.types import Frame, PoseDetections, RepAnalysis

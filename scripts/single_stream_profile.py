@@ -20,7 +20,7 @@ from speed_clip import add_clip_argument, clip_and_folder, describe
 
 from pose_analyzer.biomechanics import JointAngleCalculator
 from pose_analyzer.coaching import Coach
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.form_scorer import FormScorer
 from pose_analyzer.kalman_smoother import KalmanSmoother
 from pose_analyzer.pipeline import StreamPipeline

@@ -17,7 +17,7 @@ import numpy as np
 from report_lib import Report, Timing, measure
 
 from pose_analyzer.biomechanics import JointAngleCalculator
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.form_scorer import FormScorer
 from pose_analyzer.kalman_smoother import KalmanSmoother
 from pose_analyzer.pipeline import StreamPipeline

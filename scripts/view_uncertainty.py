@@ -34,7 +34,7 @@ from pose_analyzer.biomechanics import (
     camera_yaw_3d,
     stature,
 )
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.pose_detector import MediaPipePoseDetector, YOLOPosev11Detector
 from pose_analyzer.rep_geometry import SIDE_ROWS
 from pose_analyzer.skeleton import JOINT_NAMES, N_JOINTS

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pose_analyzer.biomechanics import JointAngleCalculator
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.synthetic import Camera, MotionSpec, detections_from_truth, synthesize
 from pose_analyzer.types import PoseDetections

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pose_analyzer.biomechanics import JointAngleCalculator
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.form_scorer import FormScorer
 from pose_analyzer.set_comparison import SetComparison
 from pose_analyzer.synthetic import Camera, MotionSpec, synthesize

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from pose_analyzer import __version__
 from pose_analyzer.errors import PoseAnalyzerError, ReferencesError, VideoWriteError
-from pose_analyzer.exercises import exercise_names, load_exercise
+from pose_analyzer.exercise_file import exercise_names, load_exercise
 from pose_analyzer.references import FORM_QUALITIES, exercises_in, load_clips, shipped_folder
 
 if TYPE_CHECKING:
@@ -326,7 +326,11 @@ def _references_list(args: argparse.Namespace) -> int:
 def _exercises(_: argparse.Namespace) -> int:
     for name in exercise_names():
         spec = load_exercise(name)
+        names = spec.phases
         print(f"{name:16} {spec.title}; film {spec.best_view}")
+        print(f"{'':16} phases: {names.rest}, {names.away}, {names.turn}, {names.back}")
+        for view in spec.views:
+            print(f"{'':16} {view.film_from}: {view.shows}")
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from pose_analyzer.exercises import ExerciseSpec
+from pose_analyzer.exercises import CriterionSpec, ExerciseSpec
 from pose_analyzer.skeleton import KEYPOINT_INDEX, KEYPOINT_NAMES, N_KEYPOINTS, mirrored_name
 from pose_analyzer.types import ClipSummary, Cue, FloatArray, FrameAnalysis, RepAnalysis
 from pose_analyzer.video_source import VideoSource
@@ -138,9 +138,14 @@ class SummaryBuilder:
             )
         unjudged = _unjudged(self._exercise, yaw_deg)
         if unjudged:
+            names = [one.name.replace("_", " ") for one in unjudged]
+            views = [
+                f"{view} for {_listed(list(shown))}"
+                for view, shown in self._exercise.views_of(unjudged).items()
+            ]
             warnings.append(
                 f"seen from {yaw_deg:.0f} degrees (0 is the front, 90 the side) "
-                f"{_listed(unjudged)} cannot be judged; film {self._exercise.best_view}"
+                f"{_listed(names)} cannot be judged; film {_listed(views)}"
             )
         return warnings
 
@@ -155,12 +160,12 @@ def _hidden_parts(exercise: ExerciseSpec, seen: FloatArray) -> list[str]:
     return [f"{part}s" for part, share in parts.items() if share < POINT_SHARE]
 
 
-def _unjudged(exercise: ExerciseSpec, yaw_deg: float) -> list[str]:
+def _unjudged(exercise: ExerciseSpec, yaw_deg: float) -> list[CriterionSpec]:
     """Return the criteria that cannot be judged from this side."""
     if math.isnan(yaw_deg):
         return []
     return [
-        criterion.name.replace("_", " ")
+        criterion
         for criterion in exercise.criteria
         if not criterion.min_yaw_deg <= yaw_deg <= criterion.max_yaw_deg
     ]

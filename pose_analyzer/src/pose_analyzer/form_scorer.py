@@ -114,7 +114,7 @@ class FormScorer:
         rep = MeasuredRep(motion)
         found: dict[str, Fault] = {}
         for spec in self.spec.faults:
-            fault = _fault(spec, rep)
+            fault = _fault(self.spec, spec, rep)
             if fault is not None:
                 found.setdefault(spec.measure, fault)
         return tuple(found.values())
@@ -149,7 +149,7 @@ class FormScorer:
         return 100.0 * _share(tolerances, ALIGNMENT_COSTS_ALL, 1.0)
 
     def _part(self, criterion: CriterionSpec, rep: MeasuredRep) -> ScorePart:
-        hidden = _hidden(criterion, rep.motion.yaw_deg)
+        hidden = _hidden(self.spec, criterion, rep.motion.yaw_deg)
         if hidden:
             return _not_judged(criterion, hidden)
         value, evidence = JUDGES[criterion.name](criterion, rep, self._reference)
@@ -160,7 +160,7 @@ class FormScorer:
         return ScorePart(criterion.name, score, criterion.weight, value.confidence, evidence)
 
     def _better_view(self, criterion: CriterionSpec) -> str:
-        return f"film {_view(criterion) or self.spec.best_view}"
+        return f"film {self.spec.view_of(criterion) or self.spec.best_view}"
 
     def _technique(self, rep: MeasuredRep) -> ScorePart:
         """Return how free of faults the repetition is, as far as the camera shows.
@@ -171,7 +171,7 @@ class FormScorer:
         """
         seen: dict[str, tuple[float, Measured]] = {}
         for fault in self.spec.faults:
-            found = _visible(fault, rep)
+            found = _visible(self.spec, fault, rep)
             if found.confidence >= MIN_CONFIDENCE:
                 seen[fault.name] = (_cost(fault, found.value), found)
         if not seen:
@@ -192,18 +192,16 @@ class FormScorer:
         cost = seen[worst][0]
         looked_for = f"{len(seen)} of {len(self._fault_names)} faults could be looked for"
         hidden = [fault for fault in self.spec.faults if fault.name not in seen]
-        views = [view for view in dict.fromkeys(map(_view, hidden)) if view]
-        for view in views:
-            names = dict.fromkeys(_words(one.name) for one in hidden if _view(one) == view)
+        for view, names in self.spec.views_of(hidden).items():
             looked_for += f"; film {view} for {', '.join(names)}"
         if cost < _cost_at(0.0):
             return f"no fault; {looked_for}"
         return f"{_words(worst)} costs {100.0 * cost:.0f} %; {looked_for}"
 
 
-def _fault(spec: FaultSpec, rep: MeasuredRep) -> Fault | None:
+def _fault(exercise: ExerciseSpec, spec: FaultSpec, rep: MeasuredRep) -> Fault | None:
     """Return the fault if the repetition shows it."""
-    found = _visible(spec, rep)
+    found = _visible(exercise, spec, rep)
     severity = _share(found.value, spec.limit, spec.severe)
     if found.confidence < MIN_CONFIDENCE or not severity > 0.0:
         return None
@@ -253,27 +251,22 @@ def _require_judgeable(spec: ExerciseSpec) -> None:
             raise ExerciseError(f"{key}.worst must be other than goal ({criterion.goal:g})")
 
 
-def _view(spec: CriterionSpec | FaultSpec) -> str:
-    """Return from where to film to see this; empty if every view shows it."""
-    if spec.min_yaw_deg > 0.0:
-        return "from the side"
-    return "from the front" if spec.max_yaw_deg < 90.0 else ""
-
-
-def _hidden(spec: CriterionSpec | FaultSpec, yaw_deg: float) -> str:
+def _hidden(exercise: ExerciseSpec, spec: CriterionSpec | FaultSpec, yaw_deg: float) -> str:
     """Return why this cannot be judged from the camera's yaw; empty if it can."""
-    if not _view(spec):
+    view = exercise.view_of(spec)
+    if not view:
         return ""
     if np.isnan(yaw_deg):
         return "the camera view is unknown; show shoulders and hips"
     if spec.min_yaw_deg <= yaw_deg <= spec.max_yaw_deg:
         return ""
-    return f"not visible from a camera yaw of {yaw_deg:.0f} deg; film {_view(spec)}"
+    return f"not visible from a camera yaw of {yaw_deg:.0f} deg; film {view}"
 
 
-def _visible(fault: FaultSpec, rep: MeasuredRep) -> Measured:
+def _visible(exercise: ExerciseSpec, fault: FaultSpec, rep: MeasuredRep) -> Measured:
     """Return the measure of a fault, unmeasured where the camera cannot show it."""
-    return UNMEASURED if _hidden(fault, rep.motion.yaw_deg) else rep.measured(fault.measure)
+    hidden = _hidden(exercise, fault, rep.motion.yaw_deg)
+    return UNMEASURED if hidden else rep.measured(fault.measure)
 
 
 def _not_judged(criterion: CriterionSpec, reason: str) -> ScorePart:

@@ -116,7 +116,7 @@ class StreamPipeline:
 
     Examples
     --------
-    >>> from pose_analyzer.exercises import load_exercise
+    >>> from pose_analyzer.exercise_file import load_exercise
     >>> pipeline = StreamPipeline(load_exercise("squat"))
     >>> pipeline.update(PoseDetections.empty(), 0, 0.0).rep_count
     0

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from pose_analyzer.errors import ReferencesError
-from pose_analyzer.exercises import ExerciseSpec, load_exercise
+from pose_analyzer.exercise_file import load_exercise
+from pose_analyzer.exercises import ExerciseSpec
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import PoseDetector, make_detector
 from pose_analyzer.references import ReferenceClip, save_clips

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pose_analyzer.errors import ReferencesError
-from pose_analyzer.exercises import exercise_names, load_exercise
+from pose_analyzer.exercise_file import exercise_names, load_exercise
 from pose_analyzer.rep_angles import rep_angles
 from pose_analyzer.skeleton import N_KEYPOINTS
 from pose_analyzer.types import FloatArray, RepMotion

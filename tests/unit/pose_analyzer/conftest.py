@@ -9,7 +9,7 @@ import pytest
 from scipy.signal import savgol_filter
 
 from pose_analyzer.biomechanics import JointAngleCalculator, angle_sigma, camera_yaw, stature
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.skeleton import KEYPOINT_INDEX
 from pose_analyzer.synthetic import Athlete, Camera, MotionSpec, Truth, synthesize
 from pose_analyzer.types import FloatArray, RepMotion

@@ -114,9 +114,11 @@ def test_wrong_arguments_end_with_code_2(
 
 def test_the_exercises_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["exercises"]) == 0
-    assert {"squat", "push_up", "deadlift"} <= {
-        line.split()[0] for line in capsys.readouterr().out.splitlines()
-    }
+    lines = capsys.readouterr().out.splitlines()
+    assert {"squat", "push_up", "deadlift"} <= {line.split()[0] for line in lines}
+    told = [line.strip() for line in lines]
+    assert "phases: standing, descent, bottom, ascent" in told
+    assert "from the side: depth, trunk, shins and back" in told
 
 
 def test_the_doctor_tells_every_extra(capsys: pytest.CaptureFixture[str]) -> None:

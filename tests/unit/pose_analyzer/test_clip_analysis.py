@@ -22,7 +22,7 @@ from pose_analyzer.errors import (
     VideoError,
     VideoWriteError,
 )
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import DetectorStats
 from pose_analyzer.report.video_writer import VideoWriter

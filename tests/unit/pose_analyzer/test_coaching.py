@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pose_analyzer.coaching import PARTIAL_FAULT, Coach, CoachConfig
-from pose_analyzer.exercises import ExerciseSpec, load_exercise
+from pose_analyzer.exercise_file import load_exercise
+from pose_analyzer.exercises import ExerciseSpec
 from pose_analyzer.skeleton import N_JOINTS, N_KEYPOINTS
 from pose_analyzer.types import Anomaly, Cue, Fault, FormScore, Rep, RepAnalysis, RepMotion
 

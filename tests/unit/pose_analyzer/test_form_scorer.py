@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pose_analyzer.errors import ExerciseError, ReferencesError
-from pose_analyzer.exercises import exercise_names, load_exercise
+from pose_analyzer.exercise_file import exercise_names, load_exercise
 from pose_analyzer.form_reference import ReferenceCurves
 from pose_analyzer.form_scorer import TECHNIQUE, FormScorer
 from pose_analyzer.skeleton import JOINT_INDEX, JOINT_MIRROR, MIRROR, N_JOINTS

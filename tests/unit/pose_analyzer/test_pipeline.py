@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.skeleton import JOINT_INDEX
 from pose_analyzer.synthetic import (

@@ -12,7 +12,7 @@ import pytest
 
 from pose_analyzer.cli import main
 from pose_analyzer.errors import ReferencesError, UnknownExerciseError, VideoError
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import DetectorStats
 from pose_analyzer.reference_builder import BuildRequest, build_references, finished_motions

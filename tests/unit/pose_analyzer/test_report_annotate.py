@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pose_analyzer.exercises import JointGoal, load_exercise
+from pose_analyzer.exercise_file import load_exercise
+from pose_analyzer.exercises import JointGoal
 from pose_analyzer.report.annotate import LEFT, OTHERS, RIGHT, Annotator
 from pose_analyzer.report.hud import AMBER, CUE_FRESH_S, GREEN, RED, design_unit, score_color
 from pose_analyzer.report.sprites import Sprite, Text

@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 import pytest
 
-from pose_analyzer.exercises import ExerciseSpec, load_exercise
+from pose_analyzer.exercise_file import load_exercise
+from pose_analyzer.exercises import ExerciseSpec
 from pose_analyzer.report.curves import (
     X_UNITS,
     Y_UNITS,
@@ -106,6 +107,9 @@ def test_the_page_tells_what_was_found(
         "fewer than 5 repetitions",
         "2 s Sit deeper",
         "Big toe",
+        "Descent / ascent",
+        "standing, descent, bottom, ascent: at rest",
+        "From the side: depth, trunk, shins and back.",
         "180° is a straight limb",
     ):
         assert said in words

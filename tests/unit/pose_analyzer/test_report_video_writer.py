@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pose_analyzer.errors import DependencyMissingError, SpeechError, VideoWriteError
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.report.speech_track import Int16Array
 from pose_analyzer.report.video_writer import AnnotatedVideo, VideoWriter
 from pose_analyzer.skeleton import N_JOINTS, N_KEYPOINTS

@@ -140,9 +140,9 @@ BLOCKED = {'cv2', 'torch', 'torchvision', 'mediapipe', 'ultralytics', 'av', 'tqd
            'pydantic', 'onnxruntime', 'openvino', 'matplotlib'}
 sys.meta_path.insert(0, Absent())
 sys.path.insert(0, sys.argv[1])
-import pose_analyzer, pose_analyzer.exercises
+import pose_analyzer, pose_analyzer.exercise_file
 assert pose_analyzer.__file__.startswith(sys.argv[1]), pose_analyzer.__file__
-assert pose_analyzer.exercises.exercise_names()
+assert pose_analyzer.exercise_file.exercise_names()
 for name in sys.argv[2:]:
     importlib.import_module('pose_analyzer.' + name)
 """
@@ -151,6 +151,7 @@ for name in sys.argv[2:]:
         "skeleton",
         "errors",
         "exercises",
+        "exercise_file",
         "biomechanics",
         "form_measures",
         "exercise_recognizer",

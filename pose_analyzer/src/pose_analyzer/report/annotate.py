@@ -59,7 +59,7 @@ class Annotator:
 
     Examples
     --------
-    >>> from pose_analyzer.exercises import load_exercise
+    >>> from pose_analyzer.exercise_file import load_exercise
     >>> annotator = Annotator(load_exercise("squat"))
     """
 

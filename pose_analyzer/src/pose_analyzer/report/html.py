@@ -82,7 +82,7 @@ class HtmlReport:
 {seconds(summary.duration_s)} · {escape(summary.detector)}</p>
 </header>
 <main>
-{cards(summary)}
+{cards(summary, self._exercise)}
 {warnings(summary)}
 {_VIDEO if has_video else ""}
 <section><h2>Over time</h2>{time_charts}</section>
@@ -91,7 +91,7 @@ class HtmlReport:
 <section><h2>What was said</h2>{cue_list(summary)}{self._advice()}</section>
 <section><h2>What was seen</h2>{seen_table(summary.keypoint_seen)}{_seen_note(summary)}</section>
 </div>
-<section><h2>How to read it</h2>{_GLOSSARY}</section>
+<section><h2>How to read it</h2>{self._glossary()}</section>
 </main>
 <footer>Made by pose-analyzer {__version__}. Every number of this page, frame by frame, is in
 frames.csv, reps.json and pose.trc beside it.</footer>
@@ -103,7 +103,17 @@ frames.csv, reps.json and pose.trc beside it.</footer>
 """
 
     def _advice(self) -> str:
-        return f'<p class="note">Best filmed {escape(self._exercise.best_view)}.</p>'
+        views = "".join(
+            f"<li>{escape(view.film_from.capitalize())}: {escape(view.shows)}.</li>"
+            for view in self._exercise.views
+        )
+        best = escape(self._exercise.best_view)
+        return f'<p class="note">Best filmed {best}.</p><ul class="note views">{views}</ul>'
+
+    def _glossary(self) -> str:
+        names = self._exercise.phases
+        words = f"{names.rest}, {names.away}, {names.turn}, {names.back}"
+        return _GLOSSARY.replace("PHASE_WORDS", escape(words))
 
 
 def _seen_note(summary: ClipSummary) -> str:
@@ -137,8 +147,7 @@ a right angle to its plane; the farther from that, the wider the band. What is t
 scored.</dd>
 <dt>Repetition signal</dt><dd>How far the moving part of the body is from the resting part, in body
 heights. It shows each repetition from any side.</dd>
-<dt>Phases</dt><dd>Away: leaving rest (down in a squat). Turn: near the far end. Back: returning.
-</dd>
+<dt>Phases</dt><dd>PHASE_WORDS: at rest, leaving it, near the far end, returning.</dd>
 <dt>Range</dt><dd>Travel of the signal, in percent of body height.</dd>
 <dt>Partial</dt><dd>An attempt that was cut short or is much smaller than the others. Not counted,
 not in the mean score.</dd>

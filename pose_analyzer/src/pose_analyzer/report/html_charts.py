@@ -11,8 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from pose_analyzer.exercises import ExerciseSpec, JointGoal
+from pose_analyzer.exercises import ExerciseSpec, JointGoal, PhaseNames
 from pose_analyzer.report.curves import (
+    PHASES,
     X_UNITS,
     Y_UNITS,
     Curves,
@@ -75,16 +76,17 @@ def charts(
 <g id="rep-bands">{_rep_bands(reps, duration_s)}</g></defs></svg>
 <div id="charts" tabindex="0" role="application"
  aria-label="Charts over time. Arrow keys move the cursor, Enter plays the video from there.">
-{_signal_panel(curves, duration_s, reps, cues)}
+{_signal_panel(curves, duration_s, spec.phases, reps, cues)}
 {"".join(panels)}
 {_time_axis(duration_s)}
 </div>
 <p class="note">Move over a chart to read it, click to play from there; drag or zoom for a closer
 look. Stripes are repetitions, the bars below the signal phases:
-<span class="key away">away</span> <span class="key turn">far end</span>
-<span class="key back">back</span>. Dashed is the goal at the far end. Bands are one standard
-deviation for the estimated camera view.{note}</p>
-<script type="application/json" id="curves">{_data(curves, duration_s)}</script>"""
+<span class="key away">{escape(spec.phases.away)}</span>
+<span class="key turn">{escape(spec.phases.turn)}</span>
+<span class="key back">{escape(spec.phases.back)}</span>. Dashed is the goal at the far end. Bands
+are one standard deviation for the estimated camera view.{note}</p>
+<script type="application/json" id="curves">{_data(curves, duration_s, spec.phases)}</script>"""
 
 
 def _toggle(joint: str, is_shown: bool) -> str:
@@ -96,7 +98,11 @@ def _toggle(joint: str, is_shown: bool) -> str:
 
 
 def _signal_panel(
-    curves: Curves, duration_s: float, reps: Sequence[RepAnalysis], cues: Sequence[Cue]
+    curves: Curves,
+    duration_s: float,
+    phases: PhaseNames,
+    reps: Sequence[RepAnalysis],
+    cues: Sequence[Cue],
 ) -> str:
     scale = value_scale(duration_s, curves.signal, _SIGNAL_STEP)
     ticks = [(f"{value:.1f}", place) for value, place in scale.ticks(_SIGNAL_STEP)]
@@ -105,6 +111,7 @@ def _signal_panel(
         f"Repetition signal over {seconds(duration_s)}, with {len(reps)} "
         f"repetition{'' if len(reps) == 1 else 's'} marked"
     )
+    words = escape(f"{phases.away}, {phases.turn}, {phases.back}")
     rep_flags = "".join(_rep_flag(one, duration_s) for one in reps)
     cue_flags = "".join(_cue_flag(cue, duration_s) for cue in cues)
     return f"""
@@ -115,7 +122,7 @@ from rest</small><output></output></figcaption>
 {_plot(label, ticks[:: max(1, len(ticks) // 4)], f'<path class="line signal" d="{path}"/>')}
 </figure>
 <div class="lane phases"><svg class="plot" viewBox="0 0 {X_UNITS} {Y_UNITS}"
- preserveAspectRatio="none" role="img" aria-label="Phases: leaving rest, far end, way back">
+ preserveAspectRatio="none" role="img" aria-label="Phases: {words}">
 {"".join(_phase_bar(*run, duration_s) for run in phase_runs(curves))}</svg></div>
 <div class="lane cues" aria-hidden="true">{cue_flags}</div>
 """
@@ -250,7 +257,7 @@ def time_step(duration_s: float) -> float:
     return 3600.0 * math.ceil(duration_s / 36_000.0)
 
 
-def _data(curves: Curves, duration_s: float) -> str:
+def _data(curves: Curves, duration_s: float, phases: PhaseNames) -> str:
     """Return the values behind the charts, rounded to what is worth reading."""
     joints = {
         line.key: {
@@ -268,6 +275,7 @@ def _data(curves: Curves, duration_s: float) -> str:
         "time": _rounded(curves.time_s, 3),
         "signal": _rounded(curves.signal, 3),
         "phase": curves.phase.tolist(),
+        "phases": [phases.of(name) for name in PHASES],
         "joints": joints,
     }
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

@@ -63,7 +63,7 @@ def number(value: float, digits: int = 0, unit: str = "") -> str:
     return _NONE if math.isnan(value) else f"{value:.{digits}f}{unit}"
 
 
-def cards(summary: ClipSummary) -> str:
+def cards(summary: ClipSummary, spec: ExerciseSpec) -> str:
     """Return the figures that a reader wants first."""
     partial = len(summary.reps) - summary.rep_count
     full = [one for one in summary.reps if not one.rep.is_partial]
@@ -75,7 +75,7 @@ def cards(summary: ClipSummary) -> str:
     return f"""<div class="cards">
 {_card("Repetitions", str(summary.rep_count), f"{partial} partial" if partial else "all complete")}
 {_score_card(summary.mean_score, sure)}
-{_card("Tempo", f"{number(away, 1)} / {number(back, 1)} s", "away / back, mean")}
+{_card("Tempo", f"{number(away, 1)} / {number(back, 1)} s", f"{_away_back(spec).lower()}, mean")}
 {_card("Athlete seen", number(100.0 * seen, 0, " %"), frames)}
 {_card("Keypoints", number(100.0 * summary.mean_confidence, 0, " %"), "mean confidence")}
 {_card("Camera", escape(view_name(summary.yaw_deg)), yaw)}
@@ -135,10 +135,14 @@ def rep_table(reps: Sequence[RepAnalysis], spec: ExerciseSpec) -> str:
     rows = "".join(_rep_rows(place, one, spec, joint) for place, one in enumerate(reps))
     return f"""<div class="wide"><table class="reps">
 <thead><tr><th scope="col">Rep</th><th scope="col">Start</th><th scope="col">Time</th>
-<th scope="col">Away / back</th><th scope="col">{JOINT_TITLES[joint]} at the far end</th>
+<th scope="col">{_away_back(spec)}</th><th scope="col">{JOINT_TITLES[joint]} at the far end</th>
 <th scope="col">Range</th><th scope="col">Score</th><th scope="col">Faults</th>
 <th scope="col">Unusual</th><th scope="col"><span class="unseen">Details</span></th></tr></thead>
 <tbody>{rows}</tbody></table></div>"""
+
+
+def _away_back(spec: ExerciseSpec) -> str:
+    return escape(f"{spec.phases.away} / {spec.phases.back}".capitalize())
 
 
 def _rep_rows(place: int, one: RepAnalysis, spec: ExerciseSpec, joint: str) -> str:

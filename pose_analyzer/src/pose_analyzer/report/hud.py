@@ -90,19 +90,13 @@ class Hud:
     Parameters
     ----------
     spec : ExerciseSpec
-        Gives the title, and which way is down.
+        Gives the title and the words for the phases.
     """
 
     def __init__(self, spec: ExerciseSpec) -> None:
         self._title = spec.title
         self._min_range = spec.signal.min_range
-        is_high = spec.signal.rest == "high"
-        self._phases = {
-            "rest": "ready",
-            "away": "down" if is_high else "up",
-            "turn": "bottom" if is_high else "top",
-            "back": "up" if is_high else "down",
-        }
+        self._phases = spec.phases
         self._low = math.nan
         self._high = math.nan
         self._time_s = math.nan
@@ -166,7 +160,7 @@ class Hud:
             self._draw_bar(panel, progress, GREEN if analysis.motion.phase == "turn" else AMBER)
         word = "nobody in view"
         if analysis.pose.athlete_idx is not None:
-            word = self._phases.get(analysis.motion.phase, "")
+            word = self._phases.of(analysis.motion.phase)
         baseline = layout.bar_y - layout.bar_thick // 2 - round(12 * layout.pixel)
         layout.text(word, 0.75, SOFT).draw(panel, layout.pad, baseline)
 

@@ -1,7 +1,6 @@
 "use strict";
 (() => {
   document.documentElement.classList.add("js");
-  const PHASES = ["", "rest", "away", "turn", "back"];
   const video = document.querySelector("video");
   const charts = document.getElementById("charts");
 
@@ -75,7 +74,7 @@
       };
       if (panel.dataset.panel === "signal") {
         const value = data.signal[row];
-        say(`${clock(times[row])}  ${PHASES[data.phase[row]]}  ${value === null ? "–" : value}`, "");
+        say(`${clock(times[row])}  ${data.phases[data.phase[row]]}  ${value === null ? "–" : value}`, "");
         continue;
       }
       for (const curve of Object.values(data.joints)) {
