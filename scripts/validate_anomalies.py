@@ -24,7 +24,7 @@ from make_references import performed
 from report_lib import Report, measure
 from validate_scores import MODERATE, Share
 
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.form_anomaly_detector import FormAnomalyDetector
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.reference_judge import ReferenceJudge
@@ -37,7 +37,7 @@ REPS_A_GOOD_SET: Final = 2
 FAULTY_SETS: Final = 10
 REPS_A_FAULTY_SET: Final = 3
 FAULTY_REP: Final = 2
-VIEW_YAWS: Final = {"side": (70.0, 90.0), "front": (0.0, 15.0)}
+VIEW_YAWS: Final = {"side": (70.0, 90.0), "front": (0.0, 8.0)}
 OF_THE_SET: Final = "uneven_tempo"
 """Shows over several repetitions and is judged by its cue, see `validate_scores`."""
 SEED: Final = 50_000

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure everything and write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20, help="of synthetic repetitions")
-    parser.add_argument("--score-seeds", type=int, default=20, help="of sets for scores and cues")
+    parser.add_argument("--cue-seeds", type=int, default=20, help="of sets for cues and scores")
     parser.add_argument(
         "--data",
         type=Path,
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         _not_measured(report)
     validate_anomalies.add_to(report, args.seeds)
-    validate_scores.add_to(report, args.score_seeds)
+    validate_scores.add_to(report, args.cue_seeds)
     print(report.write())
     return 0
 

@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pose_analyzer.exercises import load_exercise
+from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.form_anomaly_detector import Calibration, FormAnomalyDetector
 from pose_analyzer.form_channels import CHANNELS, FLOORS, form_channels
 from pose_analyzer.pipeline import StreamPipeline

@@ -48,8 +48,8 @@ MODERATE: Final = 0.55
 """The severity at which cues are asked for."""
 STATURES_M: Final = tuple(round(1.5 + 0.1 * step, 1) for step in range(6))
 CUE_REPS: Final = 8
-SCORE_SEEDS: Final = 5
-"""At most: the mean of this many sets stands for one severity."""
+SETS_A_SEVERITY: Final = 5
+"""One set for each severity stands for this many seeds of the cues."""
 FAR_M: Final = 5.0
 """From here the raised hands of a person of 2 m are in the picture."""
 BODY_FAULT: Final = {"jumping_jack": "asymmetry"}
@@ -97,7 +97,7 @@ def add_to(report: Report, n_seeds: int) -> None:
         "`config/exercises` were set with this athlete in view: these figures say that the judges "
         "work, not how they do on other people."
     )
-    severities(report, min(n_seeds, SCORE_SEEDS))
+    severities(report, max(n_seeds // SETS_A_SEVERITY, 1))
     bodies(report)
     twice(report)
     cues(report, n_seeds)

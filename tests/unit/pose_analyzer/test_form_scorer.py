@@ -85,7 +85,7 @@ def test_a_fault_grows_with_its_severity(rep_motions: RepMotions) -> None:
     ]
     mild, strong = (one["shallow_depth"] for one in found)
     assert 0.0 < mild.severity < strong.severity <= 1.0
-    assert "limit 95 deg" in mild.evidence
+    assert "limit 97 deg" in mild.evidence
 
 
 @pytest.mark.parametrize("name", ["half_rep", "pause"])
