@@ -380,7 +380,11 @@ def _print_result(result: AnalysisResult) -> None:
     for one in summary.reps:
         kind = "partial" if one.rep.is_partial else f"rep {one.rep.number}"
         total = "-" if math.isnan(one.score.total) else f"{one.score.total:.0f}"
-        faults = ", ".join(fault.name.replace("_", " ") for fault in one.faults)
+        remarks = [fault.name.replace("_", " ") for fault in one.faults]
+        if one.anomaly.is_anomaly:
+            channel = one.anomaly.joints[0][0].replace("_", " ") if one.anomaly.joints else "all"
+            remarks.append(f"unlike the good ones, most in {channel}")
+        faults = ", ".join(remarks)
         print(
             f"  {kind:8} {one.rep.start_s:6.1f} s {one.rep.duration_s:5.1f} s {total:>4}  {faults}"
         )
