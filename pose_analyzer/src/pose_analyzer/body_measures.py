@@ -123,9 +123,18 @@ def hip_sag_deg(motion: RepMotion, side: Side) -> Measured:
 
     180 degrees minus the included angle shoulder-hip-ankle, median of the far half.
     """
+    return _sag(motion, side, far_half(motion))
+
+
+def held_hip_sag_deg(motion: RepMotion, side: Side) -> Measured:
+    """Return the same over the whole of a hold, which has no far half."""
+    return _sag(motion, side, np.ones(motion.time_s.shape, dtype=np.bool_))
+
+
+def _sag(motion: RepMotion, side: Side, wanted: BoolArray) -> Measured:
+    """Return the median sag of the hip in the wanted frames."""
     rows = _rows(f"{side}_shoulder", f"{side}_hip", f"{side}_ankle")
     shoulder, hip, ankle = (motion.keypoints[:, row] for row in rows)
-    deep = far_half(motion)
     first, second = hip - shoulder, ankle - hip
     # Pixels grow downward: walking from shoulder to ankle, a hip below the line makes a turn
     # whose sign depends on the walking direction, which the sign of x takes out.
@@ -135,9 +144,9 @@ def hip_sag_deg(motion: RepMotion, side: Side) -> Measured:
         )
     )
     sag = -np.sign(ankle[:, 0] - shoulder[:, 0]) * turn
-    if not seen_enough(sag, deep):
+    if not seen_enough(sag, wanted):
         return UNMEASURED
-    return Measured(median_seen(sag[deep]), _points_confidence(motion, rows))
+    return Measured(median_seen(sag[wanted]), _points_confidence(motion, rows))
 
 
 def back_rounding_deg(motion: RepMotion) -> Measured:

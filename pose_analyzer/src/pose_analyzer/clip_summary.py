@@ -136,6 +136,13 @@ class SummaryBuilder:
             warnings.append(
                 f"the {_listed(hidden)} could mostly not be seen; film {self._exercise.best_view}"
             )
+        hold = self._exercise.hold
+        if hold is not None and yaw_deg < hold.min_yaw_deg:
+            title = self._exercise.title.lower()
+            warnings.append(
+                f"seen from {yaw_deg:.0f} degrees (0 is the front, 90 the side) a {title} cannot "
+                f"be timed; film {self._exercise.best_view}"
+            )
         unjudged = _unjudged(self._exercise, yaw_deg)
         if unjudged:
             names = [one.name.replace("_", " ") for one in unjudged]

@@ -23,6 +23,7 @@ from pose_analyzer.exercises import (
     CriterionSpec,
     ExerciseSpec,
     FaultSpec,
+    HoldSpec,
     JointGoal,
     PhaseNames,
     RestEnd,
@@ -34,6 +35,10 @@ from pose_analyzer.skeleton import JOINT_NAMES, KEYPOINT_NAMES
 
 ChoiceT = TypeVar("ChoiceT", bound=str)
 
+SIDED_PARTS: Final = tuple(
+    name.removeprefix("left_") for name in KEYPOINT_NAMES if name.startswith("left_")
+)
+"""The parts of the body that there are on both sides."""
 _SIDELESS_JOINTS: Final = tuple(
     dict.fromkeys(name.removeprefix("left_").removeprefix("right_") for name in JOINT_NAMES)
 )
@@ -101,10 +106,11 @@ class _Reader:
     def exercise(self, data: object) -> ExerciseSpec:
         """Return the checked exercise."""
         top = self._mapping(data, "", ExerciseSpec)
+        signal = self._signal(top["signal"], "signal")
         spec = ExerciseSpec(
             name=self._text(top["name"], "name"),
             title=self._text(top["title"], "title"),
-            signal=self._signal(top["signal"], "signal"),
+            signal=signal,
             phases=self._phases(top["phases"], "phases"),
             views=self._views(top["views"], "views"),
             goals=tuple(
@@ -120,6 +126,7 @@ class _Reader:
                 for index, item in enumerate(self._list(top["faults"], "faults"))
             ),
             best_view=self._text(top["best_view"], "best_view"),
+            hold=self._hold(top.get("hold"), "hold", is_hold=signal.counted == "hold"),
         )
         self._require_views(spec)
         return spec
@@ -182,6 +189,41 @@ class _Reader:
             min_duration_s=shortest_s,
             max_duration_s=longest_s,
             source=self._text(item["source"], f"{key}.source"),
+        )
+
+    def _hold(self, data: object, key: str, *, is_hold: bool) -> HoldSpec | None:
+        if not is_hold:
+            if data is not None:
+                raise self._error(key, data, "left out unless signal.counted is hold")
+            return None
+        item = self._mapping(data, key, HoldSpec)
+        line = self._names(item["line"], f"{key}.line", SIDED_PARTS)
+        if len(set(line)) != 3:
+            raise self._error(f"{key}.line", list(line), "three different parts, from end to end")
+        raised, support = (
+            self._choice(item[name], f"{key}.{name}", SIDED_PARTS) for name in ("raised", "support")
+        )
+        min_yaw_deg = self._number(item["min_yaw_deg"], f"{key}.min_yaw_deg")
+        if not 0.0 <= min_yaw_deg < 90.0:
+            raise self._error(f"{key}.min_yaw_deg", min_yaw_deg, "a yaw from 0 to below 90")
+        limits = {
+            name: self._number(item[name], f"{key}.{name}", positive=True)
+            for name in (
+                "max_slope_deg",
+                "max_bend_deg",
+                "min_raise",
+                "max_speed",
+                "settle_s",
+                "max_break_s",
+            )
+        }
+        return HoldSpec(
+            line=line,
+            raised=raised,
+            support=support,
+            min_yaw_deg=min_yaw_deg,
+            source=self._text(item["source"], f"{key}.source"),
+            **limits,
         )
 
     def _goal(self, data: object, key: str) -> JointGoal:
@@ -253,7 +295,7 @@ class _Reader:
         return low, high
 
     def _mapping(self, data: object, key: str, spec: type) -> dict[str, object]:
-        """Return a mapping with exactly the fields of the dataclass ``spec``."""
+        """Return a mapping with the fields of the dataclass ``spec`` and no others."""
         where = key or "the file"
         if not isinstance(data, dict):
             raise self._error(where, data, "a mapping")
@@ -264,7 +306,8 @@ class _Reader:
                 f"{self._file}: unknown key {unknown[0]!r} in {where}; "
                 f"allowed keys: {', '.join(allowed)}"
             )
-        missing = [name for name in allowed if name not in data]
+        optional = [field.name for field in dataclasses.fields(spec) if field.default is None]
+        missing = [name for name in allowed if name not in data and name not in optional]
         if missing:
             raise ExerciseError(f"{self._file}: key {missing[0]!r} is missing in {where}")
         return {str(name): value for name, value in data.items()}

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 RestEnd = Literal["high", "low"]
-Counted = Literal["cycle", "lift"]
+Counted = Literal["cycle", "lift", "hold"]
 ViewName = Literal["front", "oblique", "side"]
 Criterion = Literal[
     "depth", "alignment", "symmetry", "smoothness", "range_of_motion", "tempo", "stability"
@@ -90,13 +90,15 @@ class SignalSpec:
         at their lowest (overhead press).
     counted : str
         ``"cycle"``: rest, far end, rest again is one repetition. ``"lift"``: reaching the far end
-        is enough (a deadlift that stays at lockout).
+        is enough (a deadlift that stays at lockout). ``"hold"``: a position is kept, see
+        `HoldSpec`.
     min_range : float
         Smallest travel in statures that is an attempt at all.
     full_share : float
         In (0, 1]. A repetition smaller than this share of the athlete's usual travel is partial.
     min_duration_s, max_duration_s : float
-        A cycle that is shorter or longer is no repetition.
+        A cycle that is shorter or longer is no repetition. A hold that is shorter is partial; of
+        one that is longer the last ``max_duration_s`` are judged, which bounds memory.
     source : str
         Where the numbers come from.
     """
@@ -109,6 +111,47 @@ class SignalSpec:
     full_share: float
     min_duration_s: float
     max_duration_s: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldSpec:
+    """The position that a hold keeps, within generous limits: how good it is, is judged later.
+
+    Attributes
+    ----------
+    line : tuple of str
+        Three parts of the body without side, from end to end: shoulder, hip, ankle.
+    max_slope_deg : float
+        Most slope in the picture of the line between its ends.
+    max_bend_deg : float
+        Most turn of the line at its middle.
+    raised, support : str
+        A part that must be above another: the shoulder above the elbow, or one merely lies.
+    min_raise : float
+        By how much, in statures.
+    max_speed : float
+        Most speed of any part of the line that is still, in statures a second.
+    settle_s : float
+        In position for this long, a hold has begun, at the first of these moments.
+    max_break_s : float
+        Out of position, or unseen, for longer than this, it has ended, at the last moment before.
+    min_yaw_deg : float
+        From a smaller camera yaw (0 front, 90 side) the position cannot be measured.
+    source : str
+        Where the numbers come from.
+    """
+
+    line: tuple[str, ...]
+    max_slope_deg: float
+    max_bend_deg: float
+    raised: str
+    support: str
+    min_raise: float
+    max_speed: float
+    settle_s: float
+    max_break_s: float
+    min_yaw_deg: float
     source: str
 
 
@@ -224,6 +267,8 @@ class ExerciseSpec:
         In order of priority.
     best_view : str
         What to tell a user whose camera cannot show the form: "from the side, at hip height".
+    hold : HoldSpec or None
+        The position, where ``signal.counted`` is ``"hold"``.
     """
 
     name: str
@@ -235,6 +280,7 @@ class ExerciseSpec:
     criteria: tuple[CriterionSpec, ...]
     faults: tuple[FaultSpec, ...]
     best_view: str
+    hold: HoldSpec | None = None
 
     @property
     def is_frontal(self) -> bool:

@@ -24,6 +24,8 @@ from pose_analyzer.biomechanics import (
 from pose_analyzer.coaching import Coach
 from pose_analyzer.exercises import ExerciseSpec
 from pose_analyzer.form_scorer import FormScorer
+from pose_analyzer.hold_posture import HoldPosture
+from pose_analyzer.hold_timer import HoldTimer
 from pose_analyzer.kalman_smoother import KalmanConfig, KalmanSmoother
 from pose_analyzer.pose_tracker import PoseTracker, TrackerConfig
 from pose_analyzer.reference_judge import ReferenceJudge
@@ -40,6 +42,7 @@ from pose_analyzer.types import (
     FrameAnalysis,
     IntArray,
     JointAngles,
+    Motion,
     PoseDetections,
     Rep,
     RepAnalysis,
@@ -55,7 +58,11 @@ _MIN_SEEN: Final = 0.4
 for most of its time (chosen by us, see reports/real_clips.md)."""
 _TEMPO_MEMORY_REPS: Final = 4
 """How many earlier repetitions are looked at to tell whether the tempo of a set is even."""
+_HOLD_CUE_S: Final = 5.0
+"""A hold is looked at so often while it lasts, and as much of its end (chosen by us: a cue that
+comes when it is over helps nobody)."""
 _UNSCORED: Final = FormScore(math.nan, 0.0, ())
+_HOLDING: Final = Anomaly(False, math.nan, math.nan, (), "the hold is not over")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +143,9 @@ class StreamPipeline:
         self._rep_smoother = KalmanSmoother(config.smoother)
         self._calculator = JointAngleCalculator()
         self._temporal = TemporalAnalyzer(exercise.signal)
-        self._counter = RepCounter(exercise.signal)
+        self._posture = HoldPosture(exercise.hold) if exercise.hold else None
+        self._timer = _timer(exercise)
+        self._counter: RepCounter | HoldTimer = self._timer or RepCounter(exercise.signal)
         self._scorer = scorer or FormScorer(exercise)
         self._references = references
         self._set = SetComparison()
@@ -150,6 +159,8 @@ class StreamPipeline:
         self._smoother.reset()
         self._temporal.reset()
         self._counter.reset()
+        if self._posture is not None:
+            self._posture.reset()
         self._set.reset()
         self._coach.reset()
         self._history: deque[_Seen] = deque()
@@ -158,6 +169,7 @@ class StreamPipeline:
         self._yaw_deg = math.nan
         self._time_s = math.nan
         self._score = math.nan
+        self._looked_s = -math.inf
 
     @property
     def n_left_right_swaps(self) -> int:
@@ -205,9 +217,12 @@ class StreamPipeline:
                 self._athlete_id,
             )
         )
-        finished = tuple(
-            self._judge(rep) for rep in self._counter.update(motion.signal, time_s, index)
-        )
+        signal = motion.signal
+        if self._posture is not None:
+            size_px = self._temporal.stature_px
+            signal = self._posture.update(measured, size_px, self._yaw_deg, time_s)
+        finished = self._count(signal, index, time_s)
+        motion = self._held(motion)
         cue = self._advance(finished, time_s)
         return FrameAnalysis(
             index, time_s, pose, angles, motion, self._counter.count, finished, self._score, cue
@@ -225,21 +240,51 @@ class StreamPipeline:
     def _nobody(self, pose: TrackedPose, index: int, time_s: float) -> FrameAnalysis:
         """Return the analysis of a frame without the athlete: nothing is measured."""
         unseen = np.full(N_JOINTS, np.nan)
-        cue = self._advance((), time_s)
         motion = self._temporal.unseen(time_s)
         angles = JointAngles(unseen, unseen, math.nan)
         if self._athlete_id is not None:
             # A repetition that hides must not look as if it had been seen.
             self._keep(_unseen(index, time_s, self._athlete_id))
+        finished = self._count(math.nan, index, time_s)
+        cue = self._advance(finished, time_s)
         return FrameAnalysis(
-            index, time_s, pose, angles, motion, self._counter.count, (), self._score, cue
+            index, time_s, pose, angles, motion, self._counter.count, finished, self._score, cue
         )
+
+    def _count(self, signal: float, index: int, time_s: float) -> tuple[RepAnalysis, ...]:
+        """Return what this frame finished, and forget the frames that nothing needs any more."""
+        finished = tuple(self._judge(rep) for rep in self._counter.update(signal, time_s, index))
+        oldest_s = time_s - self.exercise.signal.max_duration_s - 1.0
+        while self._history and self._history[0].time_s < oldest_s:
+            self._history.popleft()
+        return finished
+
+    def _held(self, motion: Motion) -> Motion:
+        """Return the motion with the phase of a hold, which is kept or is not."""
+        if self._timer is None or motion.phase == "unknown":
+            return motion
+        return dataclasses.replace(motion, phase="turn" if self._timer.is_holding else "rest")
 
     def _advance(self, finished: tuple[RepAnalysis, ...], time_s: float) -> Cue | None:
         for one in finished:
             if not one.rep.is_partial:
                 self._score = one.score.total
-        return self._coach.update(time_s, finished)
+        return self._coach.update(time_s, finished or self._looked_at(time_s))
+
+    def _looked_at(self, time_s: float) -> tuple[RepAnalysis, ...]:
+        """Return the last seconds of the hold in progress now and then, for the coach."""
+        rep = None if self._timer is None else self._timer.so_far()
+        if rep is None:
+            self._looked_s = time_s
+            return ()
+        if time_s - self._looked_s < _HOLD_CUE_S:
+            return ()
+        self._looked_s = time_s
+        recent = [one.frame for one in self._history if one.time_s >= rep.end_s - _HOLD_CUE_S]
+        start = max(rep.start_index, recent[0])
+        turn = (start + rep.end_index) // 2
+        part = dataclasses.replace(rep, start_index=start, turn_index=turn, is_partial=False)
+        return (self._analysis(part, self.motion_of(part), _HOLDING),)
 
     def _angles(self, deg: FloatArray, pose: TrackedPose, row: int, time_s: float) -> JointAngles:
         keypoints = pose.keypoints[row]
@@ -266,9 +311,6 @@ class StreamPipeline:
 
     def _keep(self, seen: _Seen) -> None:
         self._history.append(seen)
-        oldest_s = seen.time_s - self.exercise.signal.max_duration_s - 1.0
-        while self._history[0].time_s < oldest_s:
-            self._history.popleft()
 
     def _judge(self, rep: Rep) -> RepAnalysis:
         """Smooth a finished repetition in both directions and judge it."""
@@ -276,6 +318,10 @@ class StreamPipeline:
         if not rep.is_partial:
             motion = dataclasses.replace(motion, earlier_s=tuple(self._durations_s))
             self._durations_s.append(rep.duration_s)
+        return self._analysis(rep, motion, None)
+
+    def _analysis(self, rep: Rep, motion: RepMotion, anomaly: Anomaly | None) -> RepAnalysis:
+        """Judge a movement; its likeness too, if it is not given."""
         with np.errstate(invalid="ignore"):
             min_deg = np.fmin.reduce(motion.deg, axis=0)
             max_deg = np.fmax.reduce(motion.deg, axis=0)
@@ -290,7 +336,7 @@ class StreamPipeline:
             seen=seen,
             score=self._scorer.score(motion) if is_seen else _UNSCORED,
             faults=self._scorer.faults(motion) if is_seen and not rep.is_partial else (),
-            anomaly=self._anomaly(motion, is_judged=is_seen and not rep.is_partial),
+            anomaly=anomaly or self._anomaly(motion, is_judged=is_seen and not rep.is_partial),
         )
 
     def _anomaly(self, motion: RepMotion, *, is_judged: bool) -> Anomaly:
@@ -341,6 +387,13 @@ class StreamPipeline:
             yaw_deg=median_yaw,
             stature_px=stature_px,
         )
+
+
+def _timer(exercise: ExerciseSpec) -> HoldTimer | None:
+    """Return what times the exercise if it is a hold."""
+    if exercise.hold is None:
+        return None
+    return HoldTimer(exercise.hold, exercise.signal.min_duration_s)
 
 
 def _measured(pose: TrackedPose, row: int) -> FloatArray:

@@ -20,6 +20,7 @@ SHIPPED = (
     "jumping_jack",
     "lunge",
     "overhead_press",
+    "plank",
     "push_up",
     "squat",
 )
@@ -111,7 +112,8 @@ def test_a_shipped_exercise_can_be_scored_and_says_where_its_numbers_are_from(na
     FormScorer(spec)
     assert spec.name == name
     assert spec.goals
-    assert {"smoothness", "depth"} <= {one.name for one in spec.criteria}
+    judged = {"alignment", "stability"} if spec.hold else {"smoothness", "depth"}
+    assert judged <= {one.name for one in spec.criteria}
     sources = [spec.signal.source, *(one.source for one in spec.goals)]
     sources += [one.source for one in spec.criteria]
     sources += [one.source for one in spec.faults]
@@ -254,6 +256,48 @@ def test_yaws_in_the_wrong_order_are_refused(write: Write) -> None:
         ExerciseError, match=r"faults\[0\].max_yaw_deg must be at least min_yaw_deg"
     ):
         load_exercise(write("shrug.yaml", data))
+
+
+def hold_file(**changes: object) -> dict[str, object]:
+    """Return the plank's file with other values in its hold; None leaves a key out."""
+    path = Path(__file__).parents[3] / "config/exercises/plank.yaml"
+    data: dict[str, object] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    hold = data["hold"]
+    assert isinstance(hold, dict)
+    kept = {key: value for key, value in (hold | changes).items() if value is not None}
+    return data | {"hold": kept}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("line", ["shoulder", "hip"], "hold.line must be three different parts, from end to end"),
+        ("line", ["shoulder", "hip", "tail"], "hold.line must be one of: .*shoulder.*, got 'tail'"),
+        ("raised", "nose", "hold.raised must be one of: .*shoulder.*, got 'nose'"),
+        ("max_speed", 0, "hold.max_speed must be a number above 0, got 0"),
+        ("min_yaw_deg", 90, "hold.min_yaw_deg must be a yaw from 0 to below 90, got 90"),
+        ("settle_s", None, "key 'settle_s' is missing in hold"),
+        ("mood", "calm", "unknown key 'mood' in hold; allowed keys: line, max_slope_deg"),
+    ],
+)
+def test_a_wrong_hold_names_file_key_and_what_is_allowed(
+    key: str, value: object, message: str, write: Write
+) -> None:
+    file = write("hold.yaml", hold_file(**{key: value}))
+    with pytest.raises(ExerciseError, match=message) as caught:
+        load_exercise(file)
+    assert str(caught.value).startswith(file)
+
+
+def test_a_hold_needs_its_position_and_nothing_else_has_one(write: Write) -> None:
+    data = hold_file()
+    hold = data.pop("hold")
+    with pytest.raises(ExerciseError, match="hold must be a mapping, got None"):
+        load_exercise(write("hold.yaml", data))
+    with pytest.raises(
+        ExerciseError, match=r"hold must be left out unless signal\.counted is hold"
+    ):
+        load_exercise(write("shrug.yaml", GOOD | {"hold": hold}))
 
 
 @pytest.mark.parametrize("key", ["criteria", "faults"])

@@ -13,6 +13,7 @@ from pose_analyzer.synthetic import (
     EXERCISES,
     FAULT_NAMES,
     FAULTS_OF,
+    HOLDS,
     Athlete,
     Fault,
     MotionSpec,
@@ -25,7 +26,7 @@ from pose_analyzer.synthetic import (
 )
 from pose_analyzer.types import FloatArray
 
-ANY = (*EXERCISES, *BYSTANDERS)
+ANY = (*EXERCISES, *HOLDS, *BYSTANDERS)
 TRIPLES = {
     "shoulder": ("elbow", "shoulder", "hip"),
     "elbow": ("shoulder", "elbow", "wrist"),

@@ -312,6 +312,15 @@ def test_criteria_that_the_view_hides_are_named() -> None:
     assert not any("depth" in warning for warning in warnings)
 
 
+def test_a_hold_seen_from_the_front_says_that_it_cannot_be_timed() -> None:
+    truth = synthesize(Athlete(), MotionSpec("plank", reps=1), Camera(yaw_deg=0.0))
+    found = detections_from_truth(truth, noise_px=3.0, rng=np.random.default_rng(0))
+    summary = analyze(found, spec=load_exercise("plank"))
+    assert summary.reps == ()
+    told = "a plank cannot be timed; film from the side"
+    assert any(told in warning for warning in summary.warnings)
+
+
 def test_a_clip_seen_well_has_no_warnings_but_those_of_its_source() -> None:
     found = squats(1)
     spec = replace(load_exercise("squat"), criteria=())

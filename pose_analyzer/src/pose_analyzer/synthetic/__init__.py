@@ -23,7 +23,7 @@ from pose_analyzer.synthetic.faults import FAULT_NAMES, Fault, parse_fault
 from pose_analyzer.synthetic.look import LOOKS, Look
 from pose_analyzer.synthetic.measured_noise import MeasuredNoise
 from pose_analyzer.synthetic.motion import MotionSpec
-from pose_analyzer.synthetic.postures import BYSTANDERS, EXERCISES, FAULTS_OF
+from pose_analyzer.synthetic.postures import BYSTANDERS, EXERCISES, FAULTS_OF, HOLDS
 from pose_analyzer.synthetic.schedule import PHASES, Tempo, TrueRep, minimum_jerk
 from pose_analyzer.synthetic.truth import Truth, synthesize
 from pose_analyzer.synthetic.truth_file import load_truth, save_truth, truth_paths
@@ -37,6 +37,7 @@ __all__ = [
     "EXERCISES",
     "FAULTS_OF",
     "FAULT_NAMES",
+    "HOLDS",
     "LOOKS",
     "PHASES",
     "Athlete",

@@ -16,6 +16,7 @@ FAULT_NAMES: Final = (
     "uneven_tempo",
     "half_rep",
     "pause",
+    "hip_pike",
 )
 """What each does at severity 1, growing with the distance from the rest position:
 
@@ -31,7 +32,8 @@ FAULT_NAMES: Final = (
 - ``uneven_tempo``: repetitions alternate between up to 2.2 times faster and slower;
 - ``half_rep``: a repetition turns back after 60 % (severity 0) to 30 % (severity 1) of the travel
   and does not count;
-- ``pause``: a stop of 2 s half-way back.
+- ``pause``: a stop of 2 s half-way back;
+- ``hip_pike``: the hips rise until trunk and legs make 40 degrees.
 """
 _SINGLE: Final = frozenset({"half_rep", "pause"})
 

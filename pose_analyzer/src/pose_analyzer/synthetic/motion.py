@@ -11,6 +11,7 @@ from pose_analyzer.synthetic.faults import FAULT_NAMES, Fault
 from pose_analyzer.synthetic.postures import (
     BYSTANDERS,
     FAULTS_OF,
+    HOLDS,
     POSTURES,
     WALK_SPEED_M_S,
     Command,
@@ -20,6 +21,7 @@ from pose_analyzer.synthetic.schedule import (
     Plan,
     Schedule,
     Tempo,
+    make_hold,
     make_rest,
     make_schedule,
     minimum_jerk,
@@ -34,8 +36,9 @@ class MotionSpec:
     Attributes
     ----------
     exercise : str
-        One of `EXERCISES`, or ``"stand"`` or ``"walk"`` for people in the background, who take
-        as long as a set of this tempo but repeat nothing.
+        One of `EXERCISES`; one of `HOLDS`, kept as long as a set of this tempo takes; or
+        ``"stand"`` or ``"walk"`` for people in the background, who take as long but repeat
+        nothing.
     reps : int
         Attempts, half ones included.
     tempo : Tempo
@@ -119,8 +122,7 @@ def perform(athlete: Athlete, motion: MotionSpec, fps: float) -> Performance:
     ValueError
         If the athlete's proportions cannot do the exercise (a limb would have to stretch).
     """
-    is_bystander = motion.exercise in BYSTANDERS
-    schedule = (make_rest if is_bystander else make_schedule)(motion.plan, fps)
+    schedule = _schedule(motion, fps)
     severity = dict(zip(FAULT_NAMES, schedule.severity.T, strict=True))
     moment = Moment(schedule.time_s, schedule.travel, severity)
     figure = Figure(athlete, schedule.time_s.shape[0])
@@ -130,6 +132,13 @@ def perform(athlete: Athlete, motion: MotionSpec, fps: float) -> Performance:
         points = _walked(points, schedule.time_s)
     points = _turned(points, np.array([motion.heading_deg]))
     return Performance(schedule, points + np.array([motion.x_m, motion.y_m, 0.0]), command)
+
+
+def _schedule(motion: MotionSpec, fps: float) -> Schedule:
+    if motion.exercise in BYSTANDERS:
+        return make_rest(motion.plan, fps)
+    make = make_hold if motion.exercise in HOLDS else make_schedule
+    return make(motion.plan, fps)
 
 
 def _turned(points: FloatArray, heading_deg: FloatArray) -> FloatArray:

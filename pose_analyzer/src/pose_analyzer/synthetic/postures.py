@@ -291,6 +291,30 @@ def push_up(figure: Figure, moment: Moment) -> Command:
     return Command(("left_elbow", "right_elbow"), elbow)
 
 
+def plank(figure: Figure, moment: Moment) -> Command:
+    """Set a plank on forearms and toes that breathes a little; commands the trunk's lean."""
+    size, shape = figure.stature, figure.proportions
+    leg, trunk = (shape.thigh + shape.shank) * size, shape.trunk * size
+    breath = 0.8 * np.sin(2.0 * np.pi * 0.25 * moment.time_s)
+    sag = np.radians(30.0 * moment.grown("hip_sag") - 40.0 * moment.grown("hip_pike") + breath)
+    body = np.sqrt(leg**2 + trunk**2 + 2.0 * leg * trunk * np.cos(sag))
+    ankle_z = _tiptoe_height(figure, 72.0)
+    shoulder_z = (shape.upper_arm + 0.03) * size
+    leg_rise = np.arcsin((shoulder_z - ankle_z) / body) - np.arcsin(trunk * np.sin(sag) / body)
+    start_x = -0.5 * (leg + trunk)
+    mid_hip = vector(start_x + leg * np.cos(leg_rise), 0.0, ankle_z + leg * np.sin(leg_rise))
+    lean = 90.0 - np.degrees(leg_rise + sag)
+    figure.trunk(mid_hip, lean)
+    figure.head(lean - 15.0)
+    down, ahead = (vector(0.0, 0.0, -np.ones_like(lean)), vector(np.ones_like(lean), 0.0, 0.0))
+    for side, sign in SIDES:
+        ankle = vector(start_x, sign * 0.5 * shape.hip_width * size, ankle_z + 0.0 * lean)
+        figure.leg(side, ankle, vector(0.3, 0.0, -np.ones(figure.n_frames)))
+        figure.foot(side, np.full(figure.n_frames, 72.0))
+        figure.swing_arm(side, down, ahead)
+    return Command(("trunk_lean",), lean)
+
+
 def _lean_on_one_arm(figure: Figure, lean_deg: FloatArray, share: FloatArray) -> None:
     """Turn the shoulders of a push-up about its long axis and shift them over the right hand.
 
@@ -361,6 +385,7 @@ POSTURES: Final[Mapping[str, Posture]] = {
     "overhead_press": overhead_press,
     "biceps_curl": biceps_curl,
     "jumping_jack": jumping_jack,
+    "plank": plank,
     "stand": stand,
     "walk": walk,
 }
@@ -372,9 +397,13 @@ FAULTS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "overhead_press": (*_ARMS, _RUSHED, *_TIMING),
     "biceps_curl": (*_ARMS, _RUSHED, *_TIMING),
     "jumping_jack": (*_ARMS, *_TIMING),
+    "plank": ("hip_sag", "hip_pike"),
     "stand": (),
     "walk": (),
 }
 """Which faults each exercise can show. A jumping jack is fast by nature and cannot be rushed."""
 BYSTANDERS: Final = ("stand", "walk")
-EXERCISES: Final = tuple(name for name in POSTURES if name not in BYSTANDERS)
+HOLDS: Final = ("plank",)
+"""Kept, with their faults, from the first frame to the last: nothing is repeated."""
+EXERCISES: Final = tuple(name for name in POSTURES if name not in (*BYSTANDERS, *HOLDS))
+"""Those that are repeated."""

@@ -162,6 +162,19 @@ def make_rest(plan: Plan, fps: float) -> Schedule:
     )
 
 
+def make_hold(plan: Plan, fps: float) -> Schedule:
+    """Return a time line as long as `make_schedule`'s on which one position is held throughout."""
+    time_s = make_schedule(plan, fps).time_s
+    whole = np.ones(time_s.shape[0], dtype=np.intp)
+    severity = _severities(plan)[:2].max(axis=0)
+    end_s = float(time_s[-1])
+    names = tuple(name for name, value in zip(FAULT_NAMES, severity, strict=True) if value > 0.0)
+    rep = TrueRep(1, 1, 0.0, 0.5 * end_s, end_s, 1.0, False, names)
+    table = np.tile(severity, (time_s.shape[0], 1))
+    phase = PHASES.index("turn") * whole
+    return Schedule(time_s, whole.astype(np.float64), phase, whole, table, (rep,))
+
+
 def _severities(plan: Plan) -> FloatArray:
     """Return the severity of each fault in each attempt, shape (1 + reps, F); row 0 is rest."""
     table = np.zeros((plan.n_reps + 1, len(FAULT_NAMES)))
