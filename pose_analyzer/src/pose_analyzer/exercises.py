@@ -21,6 +21,7 @@ from pose_analyzer.skeleton import JOINT_NAMES, KEYPOINT_NAMES
 
 RestEnd = Literal["high", "low"]
 Counted = Literal["cycle", "lift"]
+Feet = Literal["planted", "moving"]
 ChoiceT = TypeVar("ChoiceT", bound=str)
 Criterion = Literal[
     "depth", "alignment", "symmetry", "smoothness", "range_of_motion", "tempo", "stability"
@@ -50,6 +51,12 @@ class SignalSpec:
         A cycle that is shorter or longer is no repetition.
     source : str
         Where the numbers come from.
+    feet : str
+        ``"planted"`` if they stay where they are: who steps meanwhile does another thing.
+        ``"moving"`` if steps belong to the exercise (jumping jack).
+    ready : tuple of float
+        Lowest and highest height of the moving over the resting points, in statures, of the
+        posture in which a cycle begins and a lift ends. From any other a repetition is partial.
     """
 
     moving: tuple[str, ...]
@@ -61,6 +68,8 @@ class SignalSpec:
     min_duration_s: float
     max_duration_s: float
     source: str
+    feet: Feet = "moving"
+    ready: tuple[float, float] = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +312,18 @@ class _Reader:
             min_duration_s=shortest_s,
             max_duration_s=longest_s,
             source=self._text(item["source"], f"{key}.source"),
+            feet=self._choice(item["feet"], f"{key}.feet", get_args(Feet)),
+            ready=self._heights(item["ready"], f"{key}.ready"),
         )
+
+    def _heights(self, data: object, key: str) -> tuple[float, float]:
+        values = self._list(data, key)
+        if len(values) != 2:
+            raise self._error(key, data, "the lowest and the highest height")
+        low, high = (self._number(one, f"{key}[{index}]") for index, one in enumerate(values))
+        if not low < high:
+            raise self._error(f"{key}[1]", high, f"above the lowest ({low:g})")
+        return low, high
 
     def _goal(self, data: object, key: str) -> JointGoal:
         item = self._mapping(data, key, JointGoal)

@@ -205,9 +205,8 @@ class StreamPipeline:
                 self._athlete_id,
             )
         )
-        finished = tuple(
-            self._judge(rep) for rep in self._counter.update(motion.signal, time_s, index)
-        )
+        reps = self._counter.update(motion.signal, time_s, index, motion.stance)
+        finished = tuple(self._judge(rep) for rep in reps)
         cue = self._advance(finished, time_s)
         return FrameAnalysis(
             index, time_s, pose, angles, motion, self._counter.count, finished, self._score, cue

@@ -38,6 +38,8 @@ GOOD: dict[str, object] = {
         "min_duration_s": 0.3,
         "max_duration_s": 6,
         "source": "a test",
+        "feet": "planted",
+        "ready": [-0.1, 0.4],
     },
     "goals": [
         {"joint": "elbow", "rest_deg": 170, "turn_deg": 170, "tolerance_deg": 5, "source": "s"}
@@ -227,6 +229,11 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
             ["left_hip", "left_shoulder"],
             r"signal.resting must be points that are not among the moving, got \['left_shoulder'\]",
         ),
+        ("signal.feet", "bare", "signal.feet must be one of: planted, moving, got 'bare'"),
+        ("signal.ready", [0.3], "signal.ready must be the lowest and the highest height"),
+        ("signal.ready.1", "up", r"signal.ready\[1\] must be a number, got 'up'"),
+        ("signal.ready.1", -0.2, r"signal.ready\[1\] must be above the lowest \(-0.1\)"),
+        ("signal.ready", None, "key 'ready' is missing in signal"),
         ("title", None, "key 'title' is missing in the file"),
         ("colour", "red", "unknown key 'colour' in the file; allowed keys: name, title"),
         ("signal.speed", 1, "unknown key 'speed' in signal; allowed keys: moving"),

@@ -34,8 +34,8 @@ class MotionSpec:
     Attributes
     ----------
     exercise : str
-        One of `EXERCISES`, or ``"stand"`` or ``"walk"`` for people in the background, who take
-        as long as a set of this tempo but repeat nothing.
+        One of `EXERCISES`, or of `BYSTANDERS` for what is no exercise to count: ``"stand"``,
+        ``"walk"`` and ``"calf_raise"`` take as long as a set of this tempo.
     reps : int
         Attempts, half ones included.
     tempo : Tempo

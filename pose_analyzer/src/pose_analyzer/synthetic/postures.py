@@ -347,6 +347,21 @@ def walk(figure: Figure, moment: Moment) -> Command:
     return Command((), np.full(figure.n_frames, np.nan))
 
 
+def calf_raise(figure: Figure, moment: Moment) -> Command:
+    """Set a bystander who rises to the balls of the feet and comes down, every two seconds.
+
+    The stiff body goes up with the heels, by what they rise over the toes; nothing else moves.
+    """
+    stand(figure, Moment(np.zeros_like(moment.time_s), moment.travel, moment.severity))
+    pitch = 20.0 * (1.0 - np.cos(np.pi * moment.time_s))
+    flat = _tiptoe_height(figure, 0.0)
+    rise = np.array([_tiptoe_height(figure, one) for one in pitch.tolist()]) - flat
+    figure.points[..., 2] += rise[:, None]
+    for side, _ in SIDES:
+        figure.foot(side, pitch, 7.0)
+    return Command(("left_knee", "right_knee"), np.full(figure.n_frames, 174.0))
+
+
 Posture = Callable[[Figure, Moment], Command]
 _TIMING: Final = ("uneven_tempo", "half_rep", "pause")
 _RUSHED: Final = "rushed_tempo"
@@ -363,6 +378,7 @@ POSTURES: Final[Mapping[str, Posture]] = {
     "jumping_jack": jumping_jack,
     "stand": stand,
     "walk": walk,
+    "calf_raise": calf_raise,
 }
 FAULTS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "squat": (*_LEGS, _RUSHED, *_TIMING),
@@ -374,7 +390,8 @@ FAULTS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "jumping_jack": (*_ARMS, *_TIMING),
     "stand": (),
     "walk": (),
+    "calf_raise": (),
 }
 """Which faults each exercise can show. A jumping jack is fast by nature and cannot be rushed."""
-BYSTANDERS: Final = ("stand", "walk")
+BYSTANDERS: Final = ("stand", "walk", "calf_raise")
 EXERCISES: Final = tuple(name for name in POSTURES if name not in BYSTANDERS)
