@@ -23,6 +23,7 @@ from pose_analyzer.exercises import (
     CriterionSpec,
     ExerciseSpec,
     FaultSpec,
+    Feet,
     HoldSpec,
     JointGoal,
     PhaseNames,
@@ -189,7 +190,18 @@ class _Reader:
             min_duration_s=shortest_s,
             max_duration_s=longest_s,
             source=self._text(item["source"], f"{key}.source"),
+            feet=self._choice(item["feet"], f"{key}.feet", get_args(Feet)),
+            ready=self._heights(item["ready"], f"{key}.ready"),
         )
+
+    def _heights(self, data: object, key: str) -> tuple[float, float]:
+        values = self._list(data, key)
+        if len(values) != 2:
+            raise self._error(key, data, "the lowest and the highest height")
+        low, high = (self._number(one, f"{key}[{index}]") for index, one in enumerate(values))
+        if not low < high:
+            raise self._error(f"{key}[1]", high, f"above the lowest ({low:g})")
+        return low, high
 
     def _hold(self, data: object, key: str, *, is_hold: bool) -> HoldSpec | None:
         if not is_hold:

@@ -5,6 +5,7 @@ Each ``config/exercises/<name>.yaml`` is one `ExerciseSpec`, read by `exercise_f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from typing import Final, Literal
 
 RestEnd = Literal["high", "low"]
 Counted = Literal["cycle", "lift", "hold"]
+Feet = Literal["planted", "moving"]
 ViewName = Literal["front", "oblique", "side"]
 Criterion = Literal[
     "depth", "alignment", "symmetry", "smoothness", "range_of_motion", "tempo", "stability"
@@ -101,6 +103,12 @@ class SignalSpec:
         one that is longer the last ``max_duration_s`` are judged, which bounds memory.
     source : str
         Where the numbers come from.
+    feet : str
+        ``"planted"`` if they stay where they are: who steps meanwhile does another thing.
+        ``"moving"`` if steps belong to the exercise (jumping jack).
+    ready : tuple of float
+        Lowest and highest height of the moving over the resting points, in statures, of the
+        posture in which a cycle begins and a lift ends. From any other a repetition is partial.
     """
 
     moving: tuple[str, ...]
@@ -112,6 +120,8 @@ class SignalSpec:
     min_duration_s: float
     max_duration_s: float
     source: str
+    feet: Feet = "moving"
+    ready: tuple[float, float] = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ from pose_analyzer.types import (
     Rep,
     RepAnalysis,
     RepMotion,
+    Stance,
     TrackedPose,
 )
 
@@ -221,7 +222,7 @@ class StreamPipeline:
         if self._posture is not None:
             size_px = self._temporal.stature_px
             signal = self._posture.update(measured, size_px, self._yaw_deg, time_s)
-        finished = self._count(signal, index, time_s)
+        finished = self._count(signal, index, time_s, motion.stance)
         motion = self._held(motion)
         cue = self._advance(finished, time_s)
         return FrameAnalysis(
@@ -245,15 +246,21 @@ class StreamPipeline:
         if self._athlete_id is not None:
             # A repetition that hides must not look as if it had been seen.
             self._keep(_unseen(index, time_s, self._athlete_id))
-        finished = self._count(math.nan, index, time_s)
+        finished = self._count(math.nan, index, time_s, motion.stance)
         cue = self._advance(finished, time_s)
         return FrameAnalysis(
             index, time_s, pose, angles, motion, self._counter.count, finished, self._score, cue
         )
 
-    def _count(self, signal: float, index: int, time_s: float) -> tuple[RepAnalysis, ...]:
+    def _count(
+        self, signal: float, index: int, time_s: float, stance: Stance
+    ) -> tuple[RepAnalysis, ...]:
         """Return what this frame finished, and forget the frames that nothing needs any more."""
-        finished = tuple(self._judge(rep) for rep in self._counter.update(signal, time_s, index))
+        if isinstance(self._counter, RepCounter):
+            reps = self._counter.update(signal, time_s, index, stance)
+        else:
+            reps = self._counter.update(signal, time_s, index)
+        finished = tuple(self._judge(rep) for rep in reps)
         oldest_s = time_s - self.exercise.signal.max_duration_s - 1.0
         while self._history and self._history[0].time_s < oldest_s:
             self._history.popleft()
@@ -284,7 +291,7 @@ class StreamPipeline:
         start = max(rep.start_index, recent[0])
         turn = (start + rep.end_index) // 2
         part = dataclasses.replace(rep, start_index=start, turn_index=turn, is_partial=False)
-        return (self._analysis(part, self.motion_of(part), _HOLDING),)
+        return (self._analysis(part, self._motion_of(part), _HOLDING),)
 
     def _angles(self, deg: FloatArray, pose: TrackedPose, row: int, time_s: float) -> JointAngles:
         keypoints = pose.keypoints[row]

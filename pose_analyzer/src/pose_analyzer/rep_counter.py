@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from pose_analyzer.exercises import SignalSpec
-from pose_analyzer.types import Rep
+from pose_analyzer.types import Rep, Stance
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,18 @@ class RepCounterConfig:
         The same where it halts short of rest: a shorter stop is a pause on the way.
     rest_memory_s : float
         How long the lowest signal counts as the level of rest.
+    step : float
+        Statures that one ankle moves against the other within half a second in a step: walkers
+        do 0.17 to 0.21 in the median, people who squat 0.05, or 0.1 where the feet are hidden.
+    step_share : float
+        An excursion with a larger share of steps is none where the feet stay planted; lower
+        shares are those of a camera cut, or of feet put right.
+    growth : float
+        Who is this many times as large or as small in one half of an excursion as in the other
+        comes nearer or goes away.
+    ready_s : float
+        The posture at the start of a cycle, or at the end of a lift, is the median over this
+        long before and after.
     """
 
     first_share: float = 0.75
@@ -69,12 +81,20 @@ class RepCounterConfig:
     settle_s: float = 0.15
     halt_s: float = 2.5
     rest_memory_s: float = 4.0
+    step: float = 0.15
+    step_share: float = 0.25
+    growth: float = 1.25
+    ready_s: float = 0.2
+
+
+_UNKNOWN: Final = Stance()
 
 
 class _Sample(NamedTuple):
     value: float
     time_s: float
     frame: int
+    stance: Stance = _UNKNOWN
 
 
 _LEAD_OF_CORE: Final = 0.2468 / (1.0 - 2.0 * 0.2468)
@@ -121,7 +141,9 @@ class RepCounter:
         self._turn = self._end = self._start = _Sample(math.nan, math.nan, -1)
         self._ended_s = -math.inf
 
-    def update(self, signal: float, time_s: float, index: int) -> tuple[Rep, ...]:
+    def update(
+        self, signal: float, time_s: float, index: int, stance: Stance = _UNKNOWN
+    ) -> tuple[Rep, ...]:
         """Return the repetitions that this frame finished: none or one.
 
         Parameters
@@ -133,10 +155,12 @@ class RepCounter:
             Increasing.
         index : int
             The frame.
+        stance : Stance, optional
+            How the athlete stands. What is not seen speaks neither for nor against a repetition.
         """
         if math.isnan(signal):
             return ()
-        seen = _Sample(signal, time_s, index)
+        seen = _Sample(signal, time_s, index, stance)
         self._remember(seen)
         now = self._smoothed(seen)
         if self._state == "rest":
@@ -159,9 +183,10 @@ class RepCounter:
         if self._state in {"away", "back"} and self._range() >= self._spec.min_range:
             if self._spec.counted == "lift":
                 return self._emit(self._turn)
-            rep = self._rep(self._path[-1], is_partial=True)
-            self._rest_from(self._path[-1])
-            return (rep,)
+            end = self._path[-1]
+            reps = () if self._walked(end) else (self._rep(end, is_partial=True),)
+            self._rest_from(end)
+            return reps
         return ()
 
     def _at_rest(self, now: _Sample) -> None:
@@ -271,20 +296,50 @@ class RepCounter:
             travel >= self._attempt()
             and away >= self._config.away_share * travel
             and end.time_s - self._start.time_s >= self._spec.min_duration_s
+            and not self._walked(end)
         )
         is_wide = travel >= self._spec.min_range
-        is_full = is_attempt and is_wide and travel >= self._spec.full_share * self._usual()
+        is_deep = is_wide and travel >= self._spec.full_share * self._usual()
+        is_full = is_attempt and is_deep and self._was_ready()
         rep = self._rep(end, is_partial=not is_full)
         if is_attempt and is_wide:
             # Partial ones too: who tires goes on with shallower repetitions.
             self._ranges.append(travel)
         if is_full:
             self.count = rep.number
-        if self._spec.counted == "lift":
+        if self._spec.counted == "lift" and is_full:
             self._state = "locked"
         else:
             self._rest_from(end)
         return (rep,) if is_attempt else ()
+
+    def _walked(self, end: _Sample) -> bool:
+        """Return whether the feet, which should stay planted, walked during the excursion."""
+        if self._spec.feet == "moving":
+            return False
+        stances = [one.stance for one in self._path if self._start.frame <= one.frame <= end.frame]
+        moved = [one.stepping for one in stances if not math.isnan(one.stepping)]
+        if sum(one > self._config.step for one in moved) > self._config.step_share * len(moved):
+            return True
+        sizes_px = [one.stature_px for one in stances if not math.isnan(one.stature_px)]
+        half = len(sizes_px) // 2
+        if half == 0:
+            return False
+        before_px, after_px = map(statistics.median, (sizes_px[:half], sizes_px[half:]))
+        return max(before_px, after_px) > self._config.growth * min(before_px, after_px)
+
+    def _was_ready(self) -> bool:
+        """Return whether a cycle began, or a lift ended, in the ready posture, if it was seen."""
+        middle_s = (self._turn if self._spec.counted == "lift" else self._start).time_s
+        near = [
+            one.stance.height
+            for one in self._path
+            if abs(one.time_s - middle_s) <= self._config.ready_s
+        ]
+        heights = [height for height in near if not math.isnan(height)]
+        low, high = self._spec.ready
+        # A glimpse of points that the picture cuts off is no measurement.
+        return 2 * len(heights) <= len(near) or low <= statistics.median(heights) <= high
 
     def _rep(self, end: _Sample, *, is_partial: bool) -> Rep:
         path = [one for one in self._path if self._start.frame <= one.frame <= end.frame]

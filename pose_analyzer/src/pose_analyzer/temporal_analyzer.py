@@ -8,13 +8,14 @@ any side, where a joint angle in the picture does not: from the front a knee ang
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 
 from pose_analyzer.exercises import SignalSpec
 from pose_analyzer.skeleton import KEYPOINT_INDEX, N_JOINTS
-from pose_analyzer.types import BoolArray, FloatArray, IntArray, Motion
+from pose_analyzer.types import BoolArray, FloatArray, IntArray, Motion, Stance
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class TemporalConfig:
         Statures a second below which the body counts as not moving.
     envelope_s : float
         Time constant with which the remembered extremes of the signal close in.
+    step_s : float
+        A step shows in where the ankles stand to each other now and this long ago.
     """
 
     stature_rise_s: float = 0.25
@@ -47,6 +50,7 @@ class TemporalConfig:
     max_rate: float = 7.0
     phase_rate: float = 0.06
     envelope_s: float = 20.0
+    step_s: float = 0.5
 
 
 class TemporalAnalyzer:
@@ -68,6 +72,7 @@ class TemporalAnalyzer:
     def __init__(self, signal: SignalSpec, config: TemporalConfig | None = None) -> None:
         self._config = config or TemporalConfig()
         self._moving = _indices(signal.moving)
+        self._ankles = _indices(("left_ankle", "right_ankle"))
         self._resting = _indices(signal.resting)
         # Image y grows downward. The signal grows away from rest.
         self._sign = 1.0 if signal.rest == "high" else -1.0
@@ -84,6 +89,7 @@ class TemporalAnalyzer:
         self._signal = math.nan
         self._low = math.nan
         self._high = math.nan
+        self._strides: deque[tuple[float, float, float]] = deque()
 
     def update(
         self, keypoints: FloatArray, deg: FloatArray, stature_px: float, time_s: float
@@ -121,12 +127,15 @@ class TemporalAnalyzer:
         rate = (signal - before) / dt_s
         deg_s = np.full(N_JOINTS, np.nan) if self._deg is None else (deg - self._deg) / dt_s
         self._deg = deg
-        return Motion(signal, rate, self._phase(signal, rate, dt_s), deg_s)
+        phase = self._phase(signal, rate, dt_s)
+        height, stepping = self._height(keypoints[:, 1]), self._stepping(keypoints, time_s)
+        return Motion(signal, rate, phase, deg_s, Stance(height, stepping, self.stature_px))
 
     def interrupt(self) -> None:
         """Tell that the next keypoints belong to another person or picture: do not compare."""
         self._heights = None
         self._deg = None
+        self._strides.clear()
 
     def unseen(self, time_s: float) -> Motion:
         """Return the motion of a frame without the athlete: nothing is measured."""
@@ -176,6 +185,28 @@ class TemporalAnalyzer:
         self._heights = y_px.copy()
         self._seen_s = time_s
         return self._signal
+
+    def _height(self, y_px: FloatArray) -> float:
+        """Return the height of the moving over the resting points, in statures.
+
+        One side alone is no measurement: a foot cut off by the picture is guessed somewhere.
+        """
+        return float(y_px[self._resting].mean() - y_px[self._moving].mean()) / self.stature_px
+
+    def _stepping(self, keypoints: FloatArray, time_s: float) -> float:
+        """Return by how much the way from one ankle to the other changed, in statures."""
+        left, right = keypoints[self._ankles].tolist()
+        x_px, y_px = left[0] - right[0], left[1] - right[1]
+        if math.isnan(x_px):
+            return math.nan
+        strides = self._strides
+        strides.append((time_s, x_px, y_px))
+        while time_s - strides[0][0] > self._config.step_s:
+            strides.popleft()
+        before_s, before_x, before_y = strides[0]
+        if time_s - before_s < 0.5 * self._config.step_s:
+            return math.nan
+        return math.hypot(x_px - before_x, y_px - before_y) / self.stature_px
 
     def _phase(self, signal: float, rate: float, dt_s: float) -> str:
         if math.isnan(signal):

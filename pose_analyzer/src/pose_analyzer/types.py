@@ -9,7 +9,8 @@ Shape letters: P people, K = 21 keypoints (`skeleton.KEYPOINT_NAMES`), J = 13 an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -167,6 +168,27 @@ class JointAngles:
 
 
 @dataclass(frozen=True, slots=True)
+class Stance:
+    """How the athlete stands at one moment.
+
+    Attributes
+    ----------
+    height : float
+        Of the signal's moving points over its resting points, in body sizes, upward positive; NaN
+        unless all were seen.
+    stepping : float
+        By how much one ankle moved against the other within the last half second, in body sizes;
+        NaN unless both were seen then and now. A moving camera hardly changes it.
+    stature_px : float
+        The body size; NaN before it was seen.
+    """
+
+    height: float = math.nan
+    stepping: float = math.nan
+    stature_px: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
 class Motion:
     """How the athlete moves at one moment.
 
@@ -182,12 +204,15 @@ class Motion:
         ``"back"``; ``"unknown"`` while not measured.
     deg_s : array, shape (J,)
         Angular velocities in degrees a second.
+    stance : Stance
+        How the athlete stands.
     """
 
     signal: float
     signal_per_s: float
     phase: str
     deg_s: FloatArray
+    stance: Stance = field(default_factory=Stance)
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,3 +228,14 @@ def test_a_stop_is_part_of_a_repetition_and_a_half_one_is_partial(exercise: str)
     truth = synthesize(Athlete(), MotionSpec(exercise, reps=4, faults=faults), Camera(yaw_deg=45.0))
     reps = run(exercise, noisy(truth, noise_px=2.5))[1]
     assert [one.rep.is_partial for one in reps] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("other", ["walk", "stand", "calf_raise"])
+@pytest.mark.parametrize("yaw_deg", [0.0, 45.0, 90.0])
+@pytest.mark.parametrize("pitch_deg", [0.0, 25.0])
+def test_who_walks_stands_or_raises_the_heels_does_not_squat(
+    other: str, yaw_deg: float, pitch_deg: float
+) -> None:
+    camera = Camera(yaw_deg=yaw_deg, pitch_deg=pitch_deg)
+    truth = synthesize(Athlete(), MotionSpec(other, reps=4), camera)
+    assert full(run("squat", noisy(truth, noise_px=4.0))[1]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from pose_analyzer.exercises import SignalSpec
 from pose_analyzer.rep_counter import RepCounter
-from pose_analyzer.types import FloatArray, Rep
+from pose_analyzer.types import FloatArray, Rep, Stance
 
 FPS = 30.0
 CYCLE = SignalSpec(
@@ -47,12 +48,16 @@ def reps_path(ranges: list[float], rep_s: float = 2.0, rest_s: float = 0.5) -> F
 
 
 def count(
-    signal: FloatArray, spec: SignalSpec = CYCLE, fps: float = FPS
+    signal: FloatArray,
+    spec: SignalSpec = CYCLE,
+    fps: float = FPS,
+    stances: Sequence[Stance] | None = None,
 ) -> tuple[RepCounter, list[Rep]]:
     counter = RepCounter(spec)
     reps: list[Rep] = []
     for index, value in enumerate(signal):
-        reps += counter.update(float(value), index / fps, index)
+        stance = Stance() if stances is None else stances[index]
+        reps += counter.update(float(value), index / fps, index, stance)
     return counter, [*reps, *counter.finish()]
 
 
@@ -284,3 +289,46 @@ def test_reset_equals_new() -> None:
     for index, value in enumerate(signal):
         again += counter.update(float(value), index / FPS, index)
     assert again == count(signal)[1]
+
+
+def test_excursions_of_who_steps_are_none_where_the_feet_stay_planted() -> None:
+    signal = reps_path([0.3] * 3)
+    steps = [Stance(stepping=0.3 if index % 3 == 0 else 0.05) for index in range(signal.size)]
+    planted = replace(CYCLE, feet="planted")
+    assert count(signal, planted, stances=steps)[1] == []
+    assert full(count(signal, CYCLE, stances=steps)[1]) == 3
+
+
+def test_putting_a_foot_right_hides_no_repetition() -> None:
+    signal = reps_path([0.3] * 3)
+    steps = [Stance(stepping=0.3 if index % 6 == 0 else 0.05) for index in range(signal.size)]
+    assert full(count(signal, replace(CYCLE, feet="planted"), stances=steps)[1]) == 3
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_who_comes_nearer_or_goes_away_repeats_nothing(factor: float) -> None:
+    signal = reps_path([0.3])
+    sizes = 500.0 * factor ** np.linspace(0.0, 1.0, signal.size)
+    stances = [Stance(stature_px=size) for size in sizes.tolist()]
+    assert count(signal, replace(CYCLE, feet="planted"), stances=stances)[1] == []
+
+
+def test_a_cycle_from_outside_the_ready_posture_is_partial() -> None:
+    signal = reps_path([0.3])
+    ready = replace(CYCLE, ready=(0.3, 0.6))
+    for height, is_partial in ((0.45, False), (0.2, True), (0.9, True)):
+        stances = [Stance(height=height - value) for value in signal.tolist()]
+        assert [one.is_partial for one in count(signal, ready, stances=stances)[1]] == [is_partial]
+
+
+def test_a_posture_that_is_hardly_seen_blocks_no_repetition() -> None:
+    signal = reps_path([0.3] * 2)
+    stances = [Stance(height=-0.5 if index % 5 == 0 else np.nan) for index in range(signal.size)]
+    assert full(count(signal, replace(CYCLE, ready=(0.3, 0.6)), stances=stances)[1]) == 2
+
+
+def test_a_small_first_rise_of_the_hips_does_not_hide_the_lift() -> None:
+    signal = path((0.0, 0.0), (1.0, 0.0), (1.6, 0.12), (2.2, 0.07), (4.0, 0.4), (5.0, 0.4))
+    stances = [Stance(height=0.35 + value) for value in signal.tolist()]
+    reps = count(signal, replace(LIFT, ready=(0.55, 1.0)), stances=stances)[1]
+    assert [one.is_partial for one in reps] == [True, False]

@@ -375,3 +375,11 @@ def test_place_and_heading_move_the_whole_body() -> None:
     )
     assert np.allclose(moved.joints_m, turned + np.array([1.0, -2.0, 0.0]))
     assert np.allclose(moved.deg, at_origin.deg)
+
+
+def test_a_calf_raise_lifts_heels_and_hips_alike_off_planted_toes() -> None:
+    truth = synthesize(motion=MotionSpec("calf_raise", reps=2))
+    ankle, hip, toe = (point(truth, f"left_{name}") for name in ("ankle", "hip", "big_toe"))
+    assert np.ptp(ankle[:, 2]) > 0.05
+    assert np.ptp(hip[:, 2] - ankle[:, 2]) < 1e-9
+    assert np.ptp(toe[:, 2]) < 0.02

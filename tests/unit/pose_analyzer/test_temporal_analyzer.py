@@ -185,3 +185,26 @@ def test_reset_equals_new() -> None:
         for index, points in enumerate(bodies)
     ]
     np.testing.assert_array_equal(signals(again), signals(run(bodies)))
+
+
+def test_a_moving_camera_or_a_squat_is_no_stepping() -> None:
+    bodies = [body(squat_drop(index / FPS), shift_px=9.0 * index) for index in range(60)]
+    stepping = [motion.stance.stepping for motion in run(bodies)]
+    assert np.nanmax(stepping) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_stepping_is_how_far_one_ankle_moved_against_the_other_in_half_a_second() -> None:
+    bodies = [body(0.0) for _ in range(60)]
+    for index, points in enumerate(bodies):
+        points[KEYPOINT_INDEX["left_ankle"], 0] += 8.0 * index
+    stepping = [motion.stance.stepping for motion in run(bodies)]
+    assert stepping[-1] == pytest.approx(15 * 8.0 / STATURE_PX)
+    assert math.isnan(stepping[0])
+
+
+def test_the_height_of_a_stance_needs_all_its_points() -> None:
+    whole, half = body(80.0), body(80.0)
+    half[KEYPOINT_INDEX["left_ankle"]] = np.nan
+    heights = [motion.stance.height for motion in run([whole, half])]
+    assert heights[0] == pytest.approx(320.0 / STATURE_PX)
+    assert math.isnan(heights[1])

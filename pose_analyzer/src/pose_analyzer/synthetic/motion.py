@@ -36,9 +36,9 @@ class MotionSpec:
     Attributes
     ----------
     exercise : str
-        One of `EXERCISES`; one of `HOLDS`, kept as long as a set of this tempo takes; or
-        ``"stand"`` or ``"walk"`` for people in the background, who take as long but repeat
-        nothing.
+        One of `EXERCISES`; one of `HOLDS`, kept as long as a set of this tempo takes; or of
+        `BYSTANDERS` for what is no exercise to count and takes as long: ``"stand"``, ``"walk"``
+        and ``"calf_raise"``.
     reps : int
         Attempts, half ones included.
     tempo : Tempo

@@ -371,6 +371,21 @@ def walk(figure: Figure, moment: Moment) -> Command:
     return Command((), np.full(figure.n_frames, np.nan))
 
 
+def calf_raise(figure: Figure, moment: Moment) -> Command:
+    """Set a bystander who rises to the balls of the feet and comes down, every two seconds.
+
+    The stiff body goes up with the heels, by what they rise over the toes; nothing else moves.
+    """
+    stand(figure, Moment(np.zeros_like(moment.time_s), moment.travel, moment.severity))
+    pitch = 20.0 * (1.0 - np.cos(np.pi * moment.time_s))
+    flat = _tiptoe_height(figure, 0.0)
+    rise = np.array([_tiptoe_height(figure, one) for one in pitch.tolist()]) - flat
+    figure.points[..., 2] += rise[:, None]
+    for side, _ in SIDES:
+        figure.foot(side, pitch, 7.0)
+    return Command(("left_knee", "right_knee"), np.full(figure.n_frames, 174.0))
+
+
 Posture = Callable[[Figure, Moment], Command]
 _TIMING: Final = ("uneven_tempo", "half_rep", "pause")
 _RUSHED: Final = "rushed_tempo"
@@ -388,6 +403,7 @@ POSTURES: Final[Mapping[str, Posture]] = {
     "plank": plank,
     "stand": stand,
     "walk": walk,
+    "calf_raise": calf_raise,
 }
 FAULTS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "squat": (*_LEGS, _RUSHED, *_TIMING),
@@ -400,9 +416,10 @@ FAULTS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "plank": ("hip_sag", "hip_pike"),
     "stand": (),
     "walk": (),
+    "calf_raise": (),
 }
 """Which faults each exercise can show. A jumping jack is fast by nature and cannot be rushed."""
-BYSTANDERS: Final = ("stand", "walk")
+BYSTANDERS: Final = ("stand", "walk", "calf_raise")
 HOLDS: Final = ("plank",)
 """Kept, with their faults, from the first frame to the last: nothing is repeated."""
 EXERCISES: Final = tuple(name for name in POSTURES if name not in (*BYSTANDERS, *HOLDS))
