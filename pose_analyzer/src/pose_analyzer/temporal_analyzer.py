@@ -89,6 +89,7 @@ class TemporalAnalyzer:
         self._signal = math.nan
         self._low = math.nan
         self._high = math.nan
+        self._height = math.nan
         self._strides: deque[tuple[float, float, float]] = deque()
 
     def update(
@@ -128,8 +129,8 @@ class TemporalAnalyzer:
         deg_s = np.full(N_JOINTS, np.nan) if self._deg is None else (deg - self._deg) / dt_s
         self._deg = deg
         phase = self._phase(signal, rate, dt_s)
-        height, stepping = self._height(keypoints[:, 1]), self._stepping(keypoints, time_s)
-        return Motion(signal, rate, phase, deg_s, Stance(height, stepping, self.stature_px))
+        stance = Stance(self._height, self._stepping(keypoints, time_s), self.stature_px)
+        return Motion(signal, rate, phase, deg_s, stance)
 
     def interrupt(self) -> None:
         """Tell that the next keypoints belong to another person or picture: do not compare."""
@@ -160,6 +161,7 @@ class TemporalAnalyzer:
         points that both frames show do not. A static camera is assumed while nothing that rests
         is seen.
         """
+        self._height = math.nan
         seen = ~np.isnan(y_px)
         moving = self._moving[seen[self._moving]]
         if moving.size == 0 or math.isnan(self.stature_px):
@@ -169,6 +171,10 @@ class TemporalAnalyzer:
         absolute = math.nan
         if resting.size:
             absolute = self._sign * (y_px[moving].mean() - y_px[resting].mean()) / self.stature_px
+        # One side alone is no measure: a foot that the picture cuts off is guessed somewhere.
+        both_sides = moving.size == self._moving.size and resting.size == self._resting.size
+        if both_sides:
+            self._height = -self._sign * float(absolute)
         if math.isnan(self._signal) or time_s - self._seen_s > self._config.max_gap_s:
             self._signal = 0.0 if math.isnan(absolute) else float(absolute)
         elif self._heights is not None:
@@ -178,20 +184,12 @@ class TemporalAnalyzer:
             moved *= self._sign / self.stature_px
             if abs(moved) <= self._config.max_rate * dt_s:
                 self._signal += moved
-            both_sides = moving.size == self._moving.size and resting.size == self._resting.size
             if both_sides:
                 pull = -math.expm1(-dt_s / self._config.drift_s)
                 self._signal += float(absolute - self._signal) * pull
         self._heights = y_px.copy()
         self._seen_s = time_s
         return self._signal
-
-    def _height(self, y_px: FloatArray) -> float:
-        """Return the height of the moving over the resting points, in statures.
-
-        One side alone is no measurement: a foot cut off by the picture is guessed somewhere.
-        """
-        return float(y_px[self._resting].mean() - y_px[self._moving].mean()) / self.stature_px
 
     def _stepping(self, keypoints: FloatArray, time_s: float) -> float:
         """Return by how much the way from one ankle to the other changed, in statures."""
