@@ -332,3 +332,15 @@ def test_a_small_first_rise_of_the_hips_does_not_hide_the_lift() -> None:
     stances = [Stance(height=0.35 + value) for value in signal.tolist()]
     reps = count(signal, replace(LIFT, ready=(0.55, 1.0)), stances=stances)[1]
     assert [one.is_partial for one in reps] == [True, False]
+
+
+def test_a_repetition_that_stays_short_of_rest_ends_where_it_halts() -> None:
+    signal = path((0, 0), (0.5, 0), (1.5, 0.3), (2.5, 0.1), (9.0, 0.1))
+    counter = RepCounter(CYCLE)
+    reps = [
+        rep
+        for index, value in enumerate(signal)
+        for rep in counter.update(float(value), index / FPS, index)
+    ]
+    assert [rep.number for rep in reps] == [1]
+    assert reps[0].end_s < 3.0
