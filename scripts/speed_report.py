@@ -18,6 +18,7 @@ from report_lib import Report, Timing, measure
 
 from pose_analyzer.biomechanics import JointAngleCalculator
 from pose_analyzer.exercise_file import load_exercise
+from pose_analyzer.form_anomaly_detector import FormAnomalyDetector
 from pose_analyzer.form_scorer import FormScorer
 from pose_analyzer.kalman_smoother import KalmanSmoother
 from pose_analyzer.pipeline import StreamPipeline
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     smoother_bars(report, one, crowd)
     angle_bar(report, one)
     scorer_bars(report)
+    anomaly_bar(report)
     route_bars(report, one, crowd)
     report.write()
     return 0
@@ -127,6 +129,16 @@ def scorer_bars(report: Report) -> None:
     whole = measure(lambda: scorer.score(motion), 1000, 50)
     add(report, "form_score_us_p50_1_pose", "<= 100", pose)
     add(report, f"form_score_us_p50_{SEQUENCE_FRAMES}_frames", "<= 2000", whole)
+
+
+def anomaly_bar(report: Report) -> None:
+    """Time the decision on a repetition of 17 channels against 50 references."""
+    rng = np.random.default_rng(0)
+    names = tuple(f"channel {index}" for index in range(17))
+    reps = [np.cumsum(rng.normal(size=(90, 17)), axis=0) for _ in range(150)]
+    detector = FormAnomalyDetector(names).fit(reps[:50], reps[50:])
+    timing = measure(lambda: detector.judge(reps[60]), 300, 20)
+    add(report, "anomaly_decision_us_50_references", "<= 5000", timing)
 
 
 def sequence() -> RepMotion:

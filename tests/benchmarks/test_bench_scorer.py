@@ -14,6 +14,7 @@ import pytest
 
 from pose_analyzer.biomechanics import JointAngleCalculator
 from pose_analyzer.exercise_file import load_exercise
+from pose_analyzer.form_anomaly_detector import FormAnomalyDetector
 from pose_analyzer.form_scorer import FormScorer
 from pose_analyzer.set_comparison import SetComparison
 from pose_analyzer.synthetic import Camera, MotionSpec, synthesize
@@ -74,3 +75,11 @@ def test_judging_a_repetition_in_its_set_takes_at_most_five_milliseconds(
     for _ in range(25):
         detector.judge(next(reps))
     assert best_ms(lambda: detector.judge(next(reps)), 30) <= 5.0
+
+
+def test_a_decision_against_50_references_takes_at_most_five_milliseconds() -> None:
+    rng = np.random.default_rng(0)
+    names = tuple(f"channel {index}" for index in range(17))
+    reps = [np.cumsum(rng.normal(size=(90, 17)), axis=0) for _ in range(150)]
+    detector = FormAnomalyDetector(names).fit(reps[:50], reps[50:])
+    assert best_ms(lambda: detector.judge(reps[60]), 100) <= 5.0

@@ -123,7 +123,11 @@ class AnomalyModel:
         wanted = ~np.isnan(self.spread)
         return float(np.isnan(scaled[:, wanted]).any(axis=0).mean())
 
-    def score(self, scaled: FloatArray) -> float:
+    def distances(self, scaled: FloatArray) -> FloatArray:
+        """Return the warped distance to each reference, shape (N,)."""
+        return warped_distances(scaled, self.curves, self.radius)
+
+    def score(self, scaled: FloatArray, distances: FloatArray) -> float:
         """Return the nonconformity: about 2 for a usual repetition, without an upper end.
 
         Three terms, each in its natural unit. The root mean square deviation along the warping
@@ -133,7 +137,6 @@ class AnomalyModel:
         covariance is shrunk by 0.3 towards a sphere [2]_. Weights and shrinkage are chosen by us,
         see reports/form_scoring_validation.md.
         """
-        distances = warped_distances(scaled, self.curves, self.radius)
         nearest = np.sort(distances[~np.isnan(distances)])[:_N_NEAREST]
         deviation = float(nearest.mean()) / math.sqrt(len(scaled)) if nearest.size else 0.0
         features = _features(scaled)
@@ -143,10 +146,10 @@ class AnomalyModel:
         isolation = self.forest.score(filled) / _USUAL_ISOLATION
         return deviation + isolation + _WHITENED_WEIGHT * whitened
 
-    def attribution(self, scaled: FloatArray, own: FloatArray | None = None) -> FloatArray:
-        """Return each channel's share in the difference from the nearest reference, shape (D,)."""
-        others = self.curves if own is None else own
-        distances = warped_distances(scaled, others, self.radius)
+    def attribution(
+        self, scaled: FloatArray, others: FloatArray, distances: FloatArray
+    ) -> FloatArray:
+        """Return each channel's share in the difference from the nearest other, shape (D,)."""
         if np.isnan(distances).all():
             return np.zeros(len(self.spread))
         return warped_attribution(scaled, others[int(np.nanargmin(distances))], self.radius)

@@ -151,7 +151,7 @@ class FormAnomalyDetector:
         model = AnomalyModel.learned([self._normalised(one) for one in references], self._floors)
         curves = [model.scaled(self._normalised(one)) for one in calibration.sequences]
         known = [i for i, one in enumerate(curves) if model.missing_share(one) <= _MAX_MISSING]
-        scores = [model.score(curves[i]) for i in known]
+        scores = [model.score(curves[i], model.distances(curves[i])) for i in known]
         names = list(dict.fromkeys(calibration.athletes))
         whose = [names.index(calibration.athletes[i]) for i in known] if names else []
         self._model = dataclasses.replace(
@@ -232,10 +232,12 @@ class FormAnomalyDetector:
         if model.missing_share(curves) > _MAX_MISSING:
             return abstained("fewer than half of the channels of the references were seen")
         own = None if self._own is None or not model.own_weight else self._own
-        score = model.score(curves)
+        others, distances = model.curves, model.distances(curves)
+        score = model.score(curves, distances)
         if own is not None:
-            score = _blended(model, curves, own, score)
-        shares = model.attribution(curves, own)
+            others, distances = own, warped_distances(curves, own, model.radius)
+            score = _blended(model, distances, score)
+        shares = model.attribution(curves, others, distances)
         order = np.argsort(-shares, kind="stable")
         named = tuple((self.channels[i], float(shares[i])) for i in order if shares[i] > 0.0)
         return Anomaly(score > model.threshold, score, model.threshold, named)
@@ -310,15 +312,16 @@ def _personal_calibration(model: AnomalyModel, n_own: int, weight: float) -> lis
         others = np.flatnonzero(model.athletes == athlete)
         others = others[others != row][:n_own]
         if others.size:
-            curves, own = model.calibration[row], model.calibration[others]
-            scores.append(_blended(weighted, curves, own, float(model.calibration_scores[row])))
+            own = model.calibration[others]
+            distances = warped_distances(model.calibration[row], own, model.radius)
+            scores.append(_blended(weighted, distances, float(model.calibration_scores[row])))
     return scores
 
 
-def _blended(model: AnomalyModel, curves: FloatArray, own: FloatArray, general: float) -> float:
-    """Return the general score of a repetition, blended with its distance to the own ones."""
-    distances = warped_distances(curves, own, model.radius) / math.sqrt(len(curves))
+def _blended(model: AnomalyModel, distances: FloatArray, general: float) -> float:
+    """Return the general score of a repetition, blended with its distances to the own ones."""
     nearest = np.sort(distances[~np.isnan(distances)])[:_N_OWN_NEAREST]
     if not nearest.size:
         return general
-    return model.own_weight * float(nearest.mean()) + (1.0 - model.own_weight) * general
+    personal = float(nearest.mean()) / math.sqrt(N_PHASES)
+    return model.own_weight * personal + (1.0 - model.own_weight) * general
