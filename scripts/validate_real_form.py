@@ -29,6 +29,7 @@ from pose_analyzer.form_anomaly_detector import Calibration, FormAnomalyDetector
 from pose_analyzer.form_channels import CHANNELS, FLOORS, form_channels
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import MediaPipePoseDetector, PoseDetector, YOLOPosev11Detector
+from pose_analyzer.reference_library import shipped_judge
 from pose_analyzer.time_warping import phase_normalised, warped_distances
 from pose_analyzer.types import BoolArray, FloatArray, IntArray, RepAnalysis, RepMotion
 
@@ -120,6 +121,7 @@ def push_ups(report: Report, data: Path, cache: Path | None) -> None:
         ("yolo", lambda: YOLOPosev11Detector(data / WEIGHTS)),
     ):
         reps = _repetitions(data, rows, DetectionCache(cache), name, make)
+        _shipped(report, name, reps)
         _between_sources(report, name, reps)
         _personal(report, name, reps)
 
@@ -148,6 +150,24 @@ def _repetitions(
             for one in full
         ]
     return found
+
+
+def _shipped(report: Report, name: str, reps: Sequence[Labelled]) -> None:
+    """Tell how many correct repetitions of real people the shipped references call anomalies."""
+    judge = shipped_judge("push_up")
+    if judge is None:
+        return
+    found = [judge.judge(one.motion) for one in reps if not one.is_wrong]
+    judged = [one.is_anomaly for one in found if not one.abstained]
+    report.bar(
+        f"shipped_references_false_alarms_on_people_{name}",
+        goal=None,
+        measured=float(np.mean(judged)) if judged else None,
+        unit="share of correct push-ups",
+        n=len(judged),
+        note="calibrated to 1 % for synthetic athletes, whom real people are unlike; so an "
+        "analysis compares with given references only",
+    )
 
 
 def _between_sources(report: Report, name: str, reps: Sequence[Labelled]) -> None:

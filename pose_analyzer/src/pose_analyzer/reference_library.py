@@ -1,7 +1,7 @@
 """Which references an analysis compares with: a folder of one's own, or the shipped ones.
 
 The shipped ones are a synthetic athlete's. Their threshold holds for synthetic athletes: a real
-person moves otherwise and is called unlike them almost always (reports/form_scoring_validation.md).
+person moves otherwise and is called unlike them almost always (`scripts/run validate-form` tells).
 So an analysis takes only references that it is given, and the shipped ones are there to compare
 scores and channels with.
 """
