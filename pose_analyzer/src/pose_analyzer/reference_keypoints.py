@@ -185,7 +185,7 @@ def _clips(arrays: Arrays) -> tuple[ClipMotions, ...]:
 
 def _motion(columns: Mapping[str, FloatArray], arrays: Arrays, number: int) -> RepMotion:
     yaw_deg, stature_px = float(arrays["yaw_deg"][number]), float(arrays["stature_px"][number])
-    off_plane = 90.0 - yaw_deg if _is_frontal(str(arrays["exercise"])) else yaw_deg
+    off_plane = _off_plane_yaw(str(arrays["exercise"]), yaw_deg)
     deg, sigma_deg = rep_angles(columns["keypoints"], columns["confidence"], off_plane, stature_px)
     return RepMotion(
         time_s=columns["time_s"],
@@ -200,6 +200,7 @@ def _motion(columns: Mapping[str, FloatArray], arrays: Arrays, number: int) -> R
     )
 
 
-def _is_frontal(exercise: str) -> bool:
-    """Return whether the exercise moves in the frontal plane; False for one that we do not know."""
-    return exercise in exercise_names() and load_exercise(exercise).is_frontal
+def _off_plane_yaw(exercise: str, yaw_deg: float) -> float:
+    """Return the yaw off the exercise's plane; the yaw itself for one that we do not know."""
+    known = exercise in exercise_names()
+    return load_exercise(exercise).off_plane_yaw(yaw_deg) if known else yaw_deg
