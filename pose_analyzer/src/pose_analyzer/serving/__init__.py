@@ -1,0 +1,1 @@
+"""Live scheduling: which frame of which stream goes to the detector, and when."""
