@@ -35,8 +35,9 @@ from pose_analyzer.types import RepAnalysis
 GOOD_SETS: Final = 45
 REPS_A_GOOD_SET: Final = 2
 FAULTY_SETS: Final = 10
-REPS_A_FAULTY_SET: Final = 3
-FAULTY_REP: Final = 2
+REPS_A_FAULTY_SET: Final = 4
+FAULTY_REP: Final = 3
+"""Who rushes one is told by the two before it."""
 VIEW_YAWS: Final = {"side": (70.0, 90.0), "front": (0.0, 8.0)}
 OF_THE_SET: Final = "uneven_tempo"
 """Shows over several repetitions and is judged by its cue, see `validate_scores`."""
@@ -65,7 +66,8 @@ def add_to(report: Report, n_seeds: int) -> None:
         f"Synthetic anomalies: in each of {n_seeds} seeds {GOOD_SETS * REPS_A_GOOD_SET} good "
         f"repetitions of each exercise over statures of 1.50 to 2.00 m, tempos, yaws of 0 to 90 "
         f"degrees and cameras, and {FAULTY_SETS} faulty ones (severity {MODERATE:g}, every fault "
-        "of the exercise in turn, from a view that its exercise file says can show it), through "
+        "of the exercise in turn, in the third of four repetitions, from a view that its exercise "
+        "file says can show it), through "
         "the measured errors of MediaPipe. *Anomaly*: unlike the shipped references, whose "
         "threshold is calibrated to 1 %. *Named*: a fault is named, or the repetition is partial. "
         "Either counts as found. Uneven tempo shows over a set and is judged by its cue."
@@ -94,9 +96,18 @@ def _judged_batch(task: tuple[str, int]) -> list[Verdict]:
     for number in range(FAULTY_SETS):
         fault, view = faults[(seed * FAULTY_SETS + number) % len(faults)]
         made = (Fault(fault, MODERATE, (FAULTY_REP,)),)
-        truth = performed(exercise, rng, REPS_A_FAULTY_SET, made, VIEW_YAWS[view])
+        truth = performed(exercise, rng, REPS_A_FAULTY_SET, made, yaws_deg(exercise, fault, view))
         verdicts.append(_verdict(_judged(truth, rng), FAULTY_REP - 1, fault, view))
     return verdicts
+
+
+def yaws_deg(exercise: str, fault: str, view: str) -> tuple[float, float]:
+    """Return the yaws of a view from which the exercise file says that the fault shows."""
+    entries = [one for one in load_exercise(exercise).faults if one.name == fault]
+    low, high = VIEW_YAWS[view]
+    least = min(one.min_yaw_deg for one in entries if one.max_yaw_deg >= low)
+    most = max(one.max_yaw_deg for one in entries if one.min_yaw_deg <= high)
+    return max(low, least), min(high, most)
 
 
 def _judged(truth: Truth, rng: np.random.Generator) -> tuple[str, Set]:

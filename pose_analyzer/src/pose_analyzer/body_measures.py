@@ -1,14 +1,8 @@
-"""What can be measured of the body's shape in one repetition: sag, rounding, knees, shifts.
+"""What can be measured of trunk and arms in one repetition: sag, rounding, heights, wander.
 
 Pure functions of a `RepMotion`, named in `form_measures.MEASURES`. Ratios of lengths and angles
 only: nothing depends on stature, limb lengths or the scale of the picture; exchanging left and
 right changes no measure.
-
-References
-----------
-.. [1] F. R. Noyes, S. D. Barber-Westin, C. Fleckenstein, C. Walsh, J. West, "The Drop-Jump
-   Screening Test: Difference in Lower Limb Control by Gender and Effect of Neuromuscular
-   Training in Female Athletes", American Journal of Sports Medicine 33(2), 2005.
 """
 
 from __future__ import annotations
@@ -20,7 +14,6 @@ import numpy as np
 
 from pose_analyzer.rep_geometry import (
     SEEN_SHARE,
-    SIDES,
     UNMEASURED,
     Measured,
     Side,
@@ -28,6 +21,7 @@ from pose_analyzer.rep_geometry import (
     extreme,
     far_half,
     median_seen,
+    seen_at_turn,
     seen_enough,
     sides_to_read,
     signal_fraction,
@@ -37,61 +31,7 @@ from pose_analyzer.types import BoolArray, FloatArray, IntArray, RepMotion
 
 _TRUNK_LEAN: Final = JOINT_INDEX["trunk_lean"]
 _ROUNDING_CONFIDENCE: Final = 0.6
-_FAR_END: Final = 0.8
-
-
-def knee_separation_ratio(motion: RepMotion) -> Measured:
-    """Return the distance of the knees in distances of the ankles, where the legs are bent.
-
-    Below 1 the knees are inside the feet, below 0 they have crossed. After the normalised knee
-    separation of [1]_, but against the ankles, which stand still in a squat. The tenth percentile
-    of the frames in which the hips are in the lower half of their travel.
-    """
-    rows = _rows("left_knee", "right_knee", "left_ankle", "right_ankle")
-    x = motion.keypoints[:, rows, 0]
-    ankles = median_seen(x[:, 2] - x[:, 3])
-    knees = x[:, 0] - x[:, 1]
-    low = _hips_low(motion)
-    # Feet closer than a tenth of a shank: no stance whose width could be a measure.
-    shank = median_seen(_distance(motion, "left_knee", "left_ankle"))
-    if not abs(ankles) > 0.1 * shank or not seen_enough(knees, low):
-        return UNMEASURED
-    ratio = knees[low] / ankles
-    value = float(np.percentile(ratio[~np.isnan(ratio)], 10.0))
-    return Measured(value, _points_confidence(motion, rows))
-
-
-def _hips_low(motion: RepMotion) -> BoolArray:
-    """Return the frames in which the hips are in the lower half of their travel."""
-    rows = _rows("left_hip", "right_hip", "left_ankle", "right_ankle")
-    y = motion.keypoints[:, rows, 1]
-    height = y[:, 2] + y[:, 3] - y[:, 0] - y[:, 1]
-    # fmin and fmax leave out the frames in which a point was not seen.
-    middle = 0.5 * (np.fmin.reduce(height) + np.fmax.reduce(height))
-    with np.errstate(invalid="ignore"):
-        return np.asarray(height <= middle)
-
-
-def front_shin_lean_deg(motion: RepMotion) -> Measured:
-    """Return how far the shin of the leg in front leans forward at the far end, from the side.
-
-    For a split stance, where the rear shin always leans. The face tells which way is forward. The
-    median from 80 % of the travel on: detectors exchange the two legs there for single frames.
-    """
-    x, y = motion.keypoints[..., 0], motion.keypoints[..., 1]
-    nose, *shoulders = _rows("nose", "left_shoulder", "right_shoulder")
-    facing = np.sign(median_seen(x[:, nose] - x[:, shoulders].mean(axis=1)))
-    ankles = [facing * median_seen(x[:, row]) for row in _rows("left_ankle", "right_ankle")]
-    if np.isnan(ankles).any():
-        return UNMEASURED
-    side = SIDES[int(np.argmax(ankles))]
-    knee, ankle = _rows(f"{side}_knee", f"{side}_ankle")
-    lean = np.degrees(np.arctan2(facing * (x[:, knee] - x[:, ankle]), y[:, ankle] - y[:, knee]))
-    with np.errstate(invalid="ignore"):
-        far = signal_fraction(motion) >= _FAR_END
-    if not seen_enough(lean, far):
-        return UNMEASURED
-    return Measured(median_seen(lean[far]), _points_confidence(motion, [knee, ankle]))
+_LEAST_YAW_DEG: Final = 45.0
 
 
 def over_sides(one_side: Callable[[RepMotion, Side], Measured], motion: RepMotion) -> Measured:
@@ -104,18 +44,6 @@ def over_sides(one_side: Callable[[RepMotion, Side], Measured], motion: RepMotio
         float(np.mean([item.value for item in seen])),
         float(np.mean([item.confidence for item in seen])),
     )
-
-
-def knee_past_toe(motion: RepMotion, side: Side) -> Measured:
-    """Return how far the knee passes the toe, in shank lengths; negative behind it."""
-    rows = _rows(f"{side}_knee", f"{side}_big_toe", f"{side}_heel", f"{side}_ankle")
-    x = motion.keypoints[:, rows, 0]
-    forward = np.sign(median_seen(x[:, 1] - np.where(np.isnan(x[:, 2]), x[:, 3], x[:, 2])))
-    shank = extreme(_distance(motion, f"{side}_knee", f"{side}_ankle"), largest=True)
-    past = extreme(forward * (x[:, 0] - x[:, 1]), largest=True)
-    if np.isnan(past) or not shank > 0.0:
-        return UNMEASURED
-    return Measured(past / shank, _points_confidence(motion, rows[:2]))
 
 
 def hip_sag_deg(motion: RepMotion, side: Side) -> Measured:
@@ -133,7 +61,7 @@ def held_hip_sag_deg(motion: RepMotion, side: Side) -> Measured:
 
 def _sag(motion: RepMotion, side: Side, wanted: BoolArray) -> Measured:
     """Return the median sag of the hip in the wanted frames."""
-    rows = _rows(f"{side}_shoulder", f"{side}_hip", f"{side}_ankle")
+    rows = rows_of(f"{side}_shoulder", f"{side}_hip", f"{side}_ankle")
     shoulder, hip, ankle = (motion.keypoints[:, row] for row in rows)
     first, second = hip - shoulder, ankle - hip
     # Pixels grow downward: walking from shoulder to ankle, a hip below the line makes a turn
@@ -146,7 +74,7 @@ def _sag(motion: RepMotion, side: Side, wanted: BoolArray) -> Measured:
     sag = -np.sign(ankle[:, 0] - shoulder[:, 0]) * turn
     if not seen_enough(sag, wanted):
         return UNMEASURED
-    return Measured(median_seen(sag[wanted]), _points_confidence(motion, rows))
+    return Measured(median_seen(sag[wanted]), points_confidence(motion, rows))
 
 
 def back_rounding_deg(motion: RepMotion) -> Measured:
@@ -156,13 +84,15 @@ def back_rounding_deg(motion: RepMotion) -> Measured:
     to cos(b/2) of the straight length: read from how the length of the trunk goes with the square
     of the way from its upright to its leaning end, as a bend that grows on that way makes it.
     Negative if the trunk seems to grow longer. An arch shortens it just as well: the two cannot
-    be told apart. From elsewhere than the side a lean alone shortens the trunk, and lifting the
-    shoulder blades does too: hence six tenths of the confidence.
+    be told apart. Off the side a lean alone shortens the trunk in the picture: what of it points
+    away from the camera is added by the yaw. Lifting the shoulder blades shortens it too: hence
+    six tenths of the confidence.
     """
-    rows = _rows("left_shoulder", "right_shoulder", "left_hip", "right_hip")
+    rows = rows_of("left_shoulder", "right_shoulder", "left_hip", "right_hip")
     points = motion.keypoints[:, rows]
     trunk = 0.5 * (points[:, 0] + points[:, 1] - points[:, 2] - points[:, 3])
-    length = np.sqrt(np.square(trunk).sum(axis=-1))
+    facing = np.sin(np.radians(max(motion.yaw_deg, _LEAST_YAW_DEG)))
+    length = np.hypot(trunk[:, 0] / facing, trunk[:, 1])
     fraction = signal_fraction(motion)
     leaning = change_over(motion.deg[:, _TRUNK_LEAN], fraction)
     way = np.square(fraction if leaning > 0.0 else 1.0 - fraction)
@@ -179,25 +109,21 @@ def back_rounding_deg(motion: RepMotion) -> Measured:
 def wrist_height(motion: RepMotion) -> Measured:
     """Return how far the wrists rise above the shoulders, in statures.
 
-    That of the higher wrist: one that stays lower is a fault of symmetry, not of depth.
+    That of the higher wrist: one that stays lower is a fault of symmetry, not of depth. Raised
+    hands leave the picture, and what is left of the way then only looks short: the wrist must be
+    seen at the far end.
     """
     best = UNMEASURED
     for side in sides_to_read(motion):
-        rows = _rows(f"{side}_shoulder", f"{side}_wrist")
+        rows = rows_of(f"{side}_shoulder", f"{side}_wrist")
         y = motion.keypoints[:, rows, 1]
-        highest = extreme(y[:, 0] - y[:, 1], largest=True) / motion.stature_px
+        height = y[:, 0] - y[:, 1]
+        if not seen_at_turn(height, motion):
+            continue
+        highest = extreme(height, largest=True) / motion.stature_px
         if highest > best.value or (np.isnan(best.value) and not np.isnan(highest)):
-            best = Measured(highest, _points_confidence(motion, rows))
+            best = Measured(highest, points_confidence(motion, rows))
     return best
-
-
-def hip_shift(motion: RepMotion) -> Measured:
-    """Return how far the hips travel sideways over the feet, in hip widths."""
-    rows = _rows("left_hip", "right_hip", "left_ankle", "right_ankle")
-    x = motion.keypoints[:, rows, 0]
-    offset = 0.5 * (x[:, 0] + x[:, 1] - x[:, 2] - x[:, 3])
-    width = abs(median_seen(x[:, 0] - x[:, 1]))
-    return _change(offset, signal_fraction(motion), width, _points_confidence(motion, rows))
 
 
 def height_difference(motion: RepMotion, part: str) -> Measured:
@@ -206,13 +132,13 @@ def height_difference(motion: RepMotion, part: str) -> Measured:
     The change, because a tilted camera looks like a constant difference: that from rest to the far
     half of the travel, where an arm that lags behind is lower on the whole way.
     """
-    rows = _rows(f"left_{part}", f"right_{part}")
+    rows = rows_of(f"left_{part}", f"right_{part}")
     difference = motion.keypoints[:, rows[0], 1] - motion.keypoints[:, rows[1], 1]
     way = np.minimum(2.0 * signal_fraction(motion), 1.0)
-    return _change(difference, way, motion.stature_px, _points_confidence(motion, rows))
+    return change_in(difference, way, motion.stature_px, points_confidence(motion, rows))
 
 
-def _change(curve: FloatArray, way: FloatArray, unit: float, confidence: float) -> Measured:
+def change_in(curve: FloatArray, way: FloatArray, unit: float, confidence: float) -> Measured:
     """Return the size of a curve's change along a way, in a unit of length."""
     change = change_over(curve, way)
     if np.isnan(change) or not unit > 0.0:
@@ -235,14 +161,17 @@ def resting_wander(motion: RepMotion, resting: IntArray) -> Measured:
     return Measured(100.0 * wander_px / motion.stature_px, confidence)
 
 
-def _rows(*names: str) -> list[int]:
+def rows_of(*names: str) -> list[int]:
+    """Return the rows of keypoints by name."""
     return [KEYPOINT_INDEX[name] for name in names]
 
 
-def _distance(motion: RepMotion, first: str, second: str) -> FloatArray:
-    points = motion.keypoints[:, _rows(first, second)]
+def distance(motion: RepMotion, first: str, second: str) -> FloatArray:
+    """Return the distance of two keypoints in each frame, in pixels, shape (T,)."""
+    points = motion.keypoints[:, rows_of(first, second)]
     return np.asarray(np.sqrt(np.square(points[:, 0] - points[:, 1]).sum(axis=-1)))
 
 
-def _points_confidence(motion: RepMotion, rows: list[int]) -> float:
+def points_confidence(motion: RepMotion, rows: list[int]) -> float:
+    """Return the confidence in the least certain of the keypoints, by its mean over the frames."""
     return float(motion.confidence[:, rows].mean(axis=0).min())

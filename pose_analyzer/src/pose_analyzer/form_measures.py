@@ -17,15 +17,19 @@ import numpy as np
 
 from pose_analyzer.body_measures import (
     back_rounding_deg,
-    front_shin_lean_deg,
     height_difference,
     held_hip_sag_deg,
     hip_sag_deg,
-    hip_shift,
-    knee_past_toe,
-    knee_separation_ratio,
     over_sides,
     wrist_height,
+)
+from pose_analyzer.leg_measures import (
+    front_knee_inward,
+    front_shin_lean_deg,
+    knee_past_toe,
+    knee_separation_ratio,
+    lowest_hip_height,
+    weight_shift,
 )
 from pose_analyzer.rep_geometry import (
     SEEN_SHARE,
@@ -41,6 +45,7 @@ from pose_analyzer.rep_geometry import (
     joint_curve,
     median_seen,
     phase_times,
+    seen_at_turn,
     seen_enough,
     signal_fraction,
 )
@@ -80,9 +85,7 @@ def _angle_extreme(motion: RepMotion, joint: str, *, largest: bool) -> Measured:
     """Return the smallest or largest angle of a joint that was seen at the far end."""
     curve, sigma_deg = joint_curve(motion, joint)
     # Raised hands leave the picture: what is left of the way then only looks short.
-    margin = len(curve) // 10
-    end = curve[max(motion.turn_idx - margin, 0) : motion.turn_idx + margin + 1]
-    if np.isnan(end).mean() > SEEN_SHARE:
+    if not seen_at_turn(curve, motion):
         return UNMEASURED
     return _angle_value(extreme(curve, largest=largest), curve, sigma_deg)
 
@@ -169,6 +172,19 @@ def _set_tempo_spread(motion: RepMotion) -> Measured:
     return _time_value(float(np.abs(np.diff(np.log(durations_s))).mean()), motion)
 
 
+def _time_of_earlier(motion: RepMotion) -> Measured:
+    """Return how long the repetition took, in times of the median of up to five earlier ones.
+
+    Two earlier ones at least: who moves slowly as a rule rushes at a tempo that others call calm.
+    """
+    if len(motion.earlier_s) < _MIN_EARLIER_TEMPOS:
+        return UNMEASURED
+    usual_s = float(np.median(motion.earlier_s[-_TEMPO_REPS:]))
+    if not usual_s > 0.0:
+        return UNMEASURED
+    return _time_value(float(motion.time_s[-1] - motion.time_s[0]) / usual_s, motion)
+
+
 def _time_value(value: float, motion: RepMotion) -> Measured:
     """Return a time with the share of frames in which the signal was seen as confidence."""
     if np.isnan(value):
@@ -179,9 +195,11 @@ def _time_value(value: float, motion: RepMotion) -> Measured:
 _UNITS: Final = {
     "_deg": " deg",
     "_s": " s",
+    "lowest_hip_height": " of standing",
     "_height": " statures",
     "_height_difference": " statures",
-    "hip_shift": " hip widths",
+    "front_knee_inward": " shanks",
+    "weight_shift": " hip widths",
     "knee_past_toe": " shanks",
     "knee_separation_ratio": " ankle distances",
 }
@@ -196,7 +214,9 @@ def _registry() -> dict[str, Measure]:
         "back_rounding_deg": back_rounding_deg,
         "wrist_height": wrist_height,
         "front_shin_lean_deg": front_shin_lean_deg,
-        "hip_shift": hip_shift,
+        "front_knee_inward": front_knee_inward,
+        "lowest_hip_height": lowest_hip_height,
+        "weight_shift": weight_shift,
         "tempo_away_s": partial(_phase_time, part=0),
         "hold_s": partial(_phase_time, part=1),
         "tempo_back_s": partial(_phase_time, part=2),
@@ -204,6 +224,7 @@ def _registry() -> dict[str, Measure]:
         "tempo_ratio": _tempo_ratio,
         "pause_s": _pause_s,
         "set_tempo_spread": _set_tempo_spread,
+        "time_of_earlier": _time_of_earlier,
     }
     for part in ("shoulder", "hip", "knee", "wrist", "elbow"):
         measures[f"{part}_height_difference"] = partial(height_difference, part=part)

@@ -109,14 +109,19 @@ class FormScorer:
 
         A fault whose measure the camera cannot show, or shows with a confidence below 0.2, is
         not reported. Of two faults that read the same measure, as a half repetition and a
-        shallow one, only the first in the file is.
+        shallow one, only the first in the file is; of two entries of one fault, the more severe.
         """
         rep = MeasuredRep(motion)
-        found: dict[str, Fault] = {}
+        by_measure: dict[str, Fault] = {}
         for spec in self.spec.faults:
             fault = _fault(self.spec, spec, rep)
             if fault is not None:
-                found.setdefault(spec.measure, fault)
+                by_measure.setdefault(spec.measure, fault)
+        found: dict[str, Fault] = {}
+        for fault in by_measure.values():
+            other = found.setdefault(fault.name, fault)
+            if fault.severity > other.severity:
+                found[fault.name] = fault
         return tuple(found.values())
 
     def score_pose(self, deg: FloatArray, fraction: float, *, returning: bool = False) -> float:
@@ -173,7 +178,9 @@ class FormScorer:
         for fault in self.spec.faults:
             found = _visible(self.spec, fault, rep)
             if found.confidence >= MIN_CONFIDENCE:
-                seen[fault.name] = (_cost(fault, found.value), found)
+                cost = _cost(fault, found.value)
+                if fault.name not in seen or cost > seen[fault.name][0]:
+                    seen[fault.name] = (cost, found)
         if not seen:
             reason = f"no fault is visible from here; film {self.spec.best_view}"
             return ScorePart(TECHNIQUE, float("nan"), TECHNIQUE_WEIGHT, 0.0, reason)

@@ -140,6 +140,17 @@ def seen_enough(curve: FloatArray, wanted: BoolArray) -> bool:
     return bool(wanted.any() and np.mean(~np.isnan(curve[wanted])) >= SEEN_SHARE)
 
 
+def seen_at_turn(curve: FloatArray, motion: RepMotion) -> bool:
+    """Tell whether the curve was seen in half of the frames before the far end, and of those after.
+
+    A tenth of the repetition each: where the far end itself was not seen, it seems to be at the
+    last frame that was.
+    """
+    turn, margin = motion.turn_idx, len(curve) // 10
+    sides = curve[max(turn - margin, 0) : turn + 1], curve[turn : turn + margin + 1]
+    return all(np.isnan(side).mean() <= SEEN_SHARE for side in sides)
+
+
 def change_over(curve: FloatArray, way: FloatArray) -> float:
     """Return by how much a curve changes while ``way`` goes from 0 to 1, by least squares.
 

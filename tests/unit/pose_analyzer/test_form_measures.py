@@ -100,11 +100,42 @@ def test_depth_range_and_lean_are_those_of_the_motion(rep_motions: RepMotions) -
     assert measure("smallest_knee_deg", motion).confidence > 0.8
 
 
+def test_a_camera_off_the_front_shifts_no_weight(rep_motions: RepMotions) -> None:
+    motion = rep_motions(MotionSpec("squat", 1), Camera(yaw_deg=20.0))[0]
+    assert measure("weight_shift", motion).value < 0.14
+
+
+@pytest.mark.parametrize("yaw_deg", [70.0, 80.0, 90.0])
+def test_a_flat_back_is_flat_from_beside_the_side(yaw_deg: float, rep_motions: RepMotions) -> None:
+    motion = rep_motions(MotionSpec("squat", 1), Camera(yaw_deg=yaw_deg))[0]
+    assert measure("back_rounding_deg", motion).value < 32.5
+
+
+def test_wrists_that_leave_the_picture_have_no_height(rep_motions: RepMotions) -> None:
+    motion = rep_motions(MotionSpec("overhead_press", 1), FRONT)[0]
+    hidden = motion.keypoints.copy()
+    hidden[motion.turn_idx + 1 : motion.turn_idx + 30] = np.nan
+    cut = dataclasses.replace(motion, keypoints=hidden)
+    assert measure("wrist_height", motion).confidence > 0.5
+    assert measure("wrist_height", cut).confidence == 0.0
+
+
+def test_rushing_is_told_by_the_repetitions_before(rep_motions: RepMotions) -> None:
+    motion = rep_motions(MotionSpec("squat", 1), SIDE)[0]
+    took_s = float(motion.time_s[-1] - motion.time_s[0])
+    slow = dataclasses.replace(motion, earlier_s=(2.0 * took_s, 2.0 * took_s))
+    assert measure("time_of_earlier", slow).value == pytest.approx(0.5)
+    assert measure("time_of_earlier", motion).confidence == 0.0
+
+
 @pytest.mark.parametrize(
     ("exercise", "fault", "name", "camera"),
     [
         ("squat", "knee_valgus", "knee_separation_ratio", FRONT),
-        ("squat", "asymmetry", "hip_shift", FRONT),
+        ("squat", "asymmetry", "weight_shift", FRONT),
+        ("squat", "asymmetry", "weight_shift", Camera(yaw_deg=20.0)),
+        ("lunge", "knee_valgus", "front_knee_inward", FRONT),
+        ("lunge", "shallow_depth", "lowest_hip_height", SIDE),
         ("squat", "forward_knee", "largest_shin_lean_deg", SIDE),
         ("squat", "forward_knee", "knee_past_toe", SIDE),
         ("squat", "rounded_back", "back_rounding_deg", SIDE),
