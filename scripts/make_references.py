@@ -54,6 +54,8 @@ N_CALIBRATION_CLIPS: Final = 240
 REPS_A_CLIP: Final = 2
 SOURCE: Final = "synthetic athlete, scripts/make_references.py"
 LICENCE: Final = "Apache-2.0"
+FROM_THE_LEFT: Final = frozenset({"lunge"})
+"""Exercises whose left side does another thing than the right: MeasuredNoise knows them only so."""
 BRISK: Final = frozenset({"jumping_jack"})
 """Exercises that nobody does slowly."""
 
@@ -150,7 +152,8 @@ def performed(
         variation=float(rng.uniform(0.02, 0.08)),
         seed=int(rng.integers(2**31)),
     )
-    yaw_deg = float(rng.uniform(*yaws_deg)) * (1.0 if rng.random() < 0.5 else -1.0)
+    is_from_the_left = bool(rng.random() < 0.5) or exercise in FROM_THE_LEFT
+    yaw_deg = float(rng.uniform(*yaws_deg)) * (1.0 if is_from_the_left else -1.0)
     camera = Camera(
         yaw_deg=yaw_deg,
         pitch_deg=float(rng.uniform(-2.0, 10.0)),

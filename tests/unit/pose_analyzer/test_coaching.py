@@ -135,7 +135,8 @@ def test_a_fault_that_comes_back_is_not_praised() -> None:
     [rep(yaw_deg=5.0), rep(yaw_deg=np.nan), rep(total=np.nan), rep(seen=0.1)],
 )
 def test_a_repetition_that_could_not_show_the_fault_earns_no_praise(hidden: RepAnalysis) -> None:
-    assert said([rep(fault(severity=0.9)), hidden, hidden, hidden])[1:] == ["", "", ""]
+    bad = rep(fault("forward_knee", severity=0.9))
+    assert said([bad, hidden, hidden, hidden])[1:] == ["", "", ""]
 
 
 def test_repetitions_cut_short_are_spoken_of() -> None:

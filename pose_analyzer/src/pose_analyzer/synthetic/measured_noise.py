@@ -180,7 +180,8 @@ class MeasuredNoise:
         -----
         The clip drawn from is one of the same exercise and a yaw nearby; an exercise that was
         not measured takes any. From the right side the error is mirrored, and a view from behind
-        takes that from in front, with x reversed.
+        takes that from in front, with x reversed. So from the right the noise of a lunge, which the
+        left leg leads, is that of a leg that is not there: take such exercises from the left.
         """
         yaw_deg = (truth.camera.yaw_deg - truth.motion.heading_deg + 180.0) % 360.0 - 180.0
         reps = self._choose(truth.exercise, yaw_deg, rng)
