@@ -54,6 +54,8 @@ from pose_analyzer.types import FloatArray, RepMotion
 _PAUSE_FROM: Final = 0.15
 _PAUSE_TO: Final = 0.90
 _PAUSE_BAND: Final = 0.06
+_STROKE_S: Final = 0.2
+"""A slow stroke stays within the band of a standstill for so long (chosen by us)."""
 _SIDED_JOINTS: Final = ("shoulder", "elbow", "hip", "knee", "ankle", "shin_lean")
 _MIN_EARLIER_TEMPOS: Final = 2
 _TEMPO_REPS: Final = 5
@@ -135,6 +137,16 @@ def _tempo_ratio(motion: RepMotion) -> Measured:
     return _time_value(back / away if away > 0.0 else float("nan"), motion)
 
 
+def moving_time_s(motion: RepMotion) -> float:
+    """Return the seconds of a repetition without its longest standstill on the way.
+
+    A pause is a fault of its own: it makes no uneven tempo, and what follows it no rush.
+    """
+    pause = _pause_s(motion).value
+    whole_s = float(motion.time_s[-1] - motion.time_s[0])
+    return whole_s if np.isnan(pause) else whole_s - max(pause - _STROKE_S, 0.0)
+
+
 def _pause_s(motion: RepMotion) -> Measured:
     """Return the longest standstill on the way there or back, in seconds.
 
@@ -159,14 +171,13 @@ def _pause_s(motion: RepMotion) -> Measured:
 def _set_tempo_spread(motion: RepMotion) -> Measured:
     """Return how uneven the tempo of the set is, up to this repetition.
 
-    The mean change of the natural logarithm of the duration from one repetition to the next,
+    The mean change of the natural logarithm of the moving time from one repetition to the next,
     over the last five. It takes three repetitions to tell. Slowing down little by little, as one
     tires, hardly shows; going fast and slow in turn does.
     """
     if len(motion.earlier_s) < _MIN_EARLIER_TEMPOS:
         return UNMEASURED
-    now_s = float(motion.time_s[-1] - motion.time_s[0])
-    durations_s = np.array([*motion.earlier_s[1 - _TEMPO_REPS :], now_s])
+    durations_s = np.array([*motion.earlier_s[1 - _TEMPO_REPS :], moving_time_s(motion)])
     if not (durations_s > 0.0).all():
         return UNMEASURED
     return _time_value(float(np.abs(np.diff(np.log(durations_s))).mean()), motion)
@@ -182,7 +193,7 @@ def _time_of_earlier(motion: RepMotion) -> Measured:
     usual_s = float(np.median(motion.earlier_s[-_TEMPO_REPS:]))
     if not usual_s > 0.0:
         return UNMEASURED
-    return _time_value(float(motion.time_s[-1] - motion.time_s[0]) / usual_s, motion)
+    return _time_value(moving_time_s(motion) / usual_s, motion)
 
 
 def _time_value(value: float, motion: RepMotion) -> Measured:

@@ -146,7 +146,7 @@ def seen_at_turn(curve: FloatArray, motion: RepMotion) -> bool:
     A tenth of the repetition each: where the far end itself was not seen, it seems to be at the
     last frame that was.
     """
-    turn, margin = motion.turn_idx, len(curve) // 10
+    turn, margin = min(motion.turn_idx, len(curve) - 1), len(curve) // 10
     sides = curve[max(turn - margin, 0) : turn + 1], curve[turn : turn + margin + 1]
     return all(np.isnan(side).mean() <= SEEN_SHARE for side in sides)
 

@@ -285,8 +285,8 @@ class RepMotion:
     stature_px : float
         Estimated standing height of the body in pixels. NaN if unknown.
     earlier_s : tuple of float
-        How long the full repetitions before it in the set took, the latest last. Empty if it is
-        the first, or is judged by itself.
+        How long the full repetitions before it in the set were moving, the latest last. Empty if
+        it is the first, or is judged by itself.
     """
 
     time_s: FloatArray
