@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -57,6 +57,13 @@ class Verdict:
     is_judged: bool
 
 
+HOW_TOLD: Final[dict[str, Callable[[Verdict], bool]]] = {
+    "named": lambda one: one.is_named,
+    "named_or_anomaly": lambda one: one.is_named or one.is_anomaly,
+}
+"""The second spends 1 % of the good repetitions on unknown faults, on purpose."""
+
+
 def add_to(report: Report, n_seeds: int) -> None:
     """Measure the bars of anomalies on synthetic athletes and add them to a report."""
     tasks = [(exercise, seed) for exercise in EXERCISES for seed in range(n_seeds)]
@@ -70,7 +77,8 @@ def add_to(report: Report, n_seeds: int) -> None:
         "file says can show it), through "
         "the measured errors of MediaPipe. *Anomaly*: unlike the shipped references, whose "
         "threshold is calibrated to 1 %. *Named*: a fault is named, or the repetition is partial. "
-        "Either counts as found. Uneven tempo shows over a set and is judged by its cue."
+        "With the anomalies the false alarms are at least those that they are calibrated to. "
+        "Uneven tempo shows over a set and is judged by its cue."
     )
     _bars(report, verdicts)
     _tables(report, verdicts)
@@ -146,21 +154,18 @@ def _bars(report: Report, verdicts: Sequence[Verdict]) -> None:
     for exercise in (*EXERCISES, "all"):
         mine = [one for one in verdicts if exercise in (one.exercise, "all")]
         bad, good = ([one for one in mine if bool(one.fault) is is_bad] for is_bad in (True, False))
-        found = Share(sum(one.is_anomaly or one.is_named for one in bad), len(bad))
-        alarms = Share(sum(one.is_anomaly or one.is_named for one in good), len(good))
-        for name, goal, share in (
-            ("found", ">= 0.95", found),
-            ("false_alarms", "< 0.01", alarms),
-        ):
-            low, high = share.interval
-            report.bar(
-                f"synthetic_{name}_{exercise}",
-                goal=goal,
-                measured=share.value,
-                unit="share of repetitions",
-                n=share.n,
-                note=f"anomaly or named; 95 % interval {low:.4f} to {high:.4f}",
-            )
+        for how, is_told in HOW_TOLD.items():
+            for name, goal, reps in (("found", ">= 0.95", bad), ("false_alarms", "< 0.01", good)):
+                share = Share(sum(is_told(one) for one in reps), len(reps))
+                low, high = share.interval
+                report.bar(
+                    f"synthetic_{name}_{how}_{exercise}",
+                    goal=goal,
+                    measured=share.value,
+                    unit="share of repetitions",
+                    n=share.n,
+                    note=f"95 % interval {low:.4f} to {high:.4f}",
+                )
     good = [one for one in verdicts if not one.fault]
     alarms = Share(sum(one.is_anomaly for one in good), sum(one.is_judged for one in good))
     low, high = alarms.interval
