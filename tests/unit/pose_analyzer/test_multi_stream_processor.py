@@ -406,3 +406,37 @@ def test_a_detector_without_memory_gets_smaller_batches() -> None:
             processor.attach(str(index), [frame(1)])
         assert [client.indices for client in clients] == [[0, 1]] * 8
     assert max(small.batches) <= 2
+
+
+def test_closing_is_bounded_even_if_the_detector_never_returns(
+    detector: FakeDetector, caplog: pytest.LogCaptureFixture
+) -> None:
+    n_before = threading.active_count()
+    observer, client = CountingObserver(), Client()
+    detector.is_free.clear()
+    processor = MultiStreamProcessor(detector, observer=observer)
+    processor.open_stream("a", pipeline(), sink=client)
+    processor.push("a", frame(0))
+    assert detector.is_called.wait(WAIT_S)
+    processor.close(timeout_s=0.05)
+    assert client.has_ended.is_set()
+    assert observer.drops == {"closed": 1}
+    assert "still at work" in caplog.text
+    detector.is_free.set()
+    for thread in threading.enumerate():
+        if thread.name == "scheduler":
+            thread.join(WAIT_S)
+    assert threading.active_count() == n_before
+    assert client.results == []
+
+
+def test_a_name_that_is_not_open_and_a_limit_of_no_frames_are_refused(
+    processor: MultiStreamProcessor,
+) -> None:
+    processor.open_stream("a", pipeline())
+    for call in (processor.suspend, processor.resume, processor.counts):
+        with pytest.raises(StreamClosedError, match="is not open"):
+            call("b")
+    with pytest.raises(ValueError, match="above 0"):
+        processor.set_max_fps("a", 0.0)
+    processor.close_stream("b")

@@ -176,6 +176,12 @@ class LiveStream:
                 last_frame_s=self._last_frame_s,
             )
 
+    @property
+    def last_sign_s(self) -> float:
+        """When its last frame arrived, dropped or not, or it was opened."""
+        with self._lock:
+            return self.opened_s if self._last_frame_s is None else self._last_frame_s
+
     def deliver(self, result: LiveResult) -> int:
         """Give a result to the client; return how many that waited it displaced."""
         if isinstance(self.sink, ResultQueue):
