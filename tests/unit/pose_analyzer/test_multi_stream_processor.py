@@ -424,7 +424,7 @@ def test_closing_is_bounded_even_if_the_detector_never_returns(
     assert "still at work" in caplog.text
     detector.is_free.set()
     for thread in threading.enumerate():
-        if thread.name == "scheduler":
+        if thread.name.startswith(("scheduler", "analysis")):
             thread.join(WAIT_S)
     assert threading.active_count() == n_before
     assert client.results == []

@@ -223,6 +223,32 @@ def test_one_outlier_leaves_no_trace(position: int, outlier_s: float) -> None:
     assert times.seconds(2) == pytest.approx(0.01)
 
 
+def test_unknown_sizes_are_entered_slowly_and_not_where_they_do_not_pay() -> None:
+    def largest_batch(cost: tuple[float, float]) -> int:
+        made, sizes = BatchScheduler(), []
+        for batch in range(60):
+            frames = [waiting(index) for index in range(8)]
+            size = len(made.decide(frames, 1.0 + 0.001 * batch, 8).run)
+            made.ran(size, cost[0] + cost[1] * size)
+            sizes.append(size)
+        assert sizes[:4] == [1, 1, 1, 2]
+        return max(sizes)
+
+    assert largest_batch(GPU_S) == 8
+    assert largest_batch(CPU_S) == 2
+
+
+def test_sizes_that_were_measured_in_a_bad_moment_are_tried_again() -> None:
+    made, sizes = BatchScheduler(), []
+    for batch in range(1500):
+        frames = [waiting(index) for index in range(8)]
+        sizes.append(len(made.decide(frames, 1.0 + 0.0001 * batch, 8).run))
+        cost_s = CPU_S if batch < 6 else GPU_S
+        made.ran(sizes[-1], cost_s[0] + cost_s[1] * sizes[-1])
+    assert sizes[10] == 1
+    assert sizes[-2] == 8
+
+
 def test_one_size_that_was_slow_once_does_not_split_batches_for_ever() -> None:
     times = ExecutionTimes()
     rng = np.random.default_rng(0)

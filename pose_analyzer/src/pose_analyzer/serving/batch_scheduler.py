@@ -18,6 +18,8 @@ from pose_analyzer.serving.execution_times import ExecutionTimes
 from pose_analyzer.serving.leave_rule import LeaveRule, WaitingBatch
 
 MOST_PRIORITY: Final = 10
+_PROBE_EVERY: Final = 100
+"""One batch of so many has twice or half the size, if there are frames for it (chosen by us)."""
 _SHARE_CONSTANT_S: Final = 2.0
 _SHARE_STEP_S: Final = 0.005
 """A frame served lately moves the next turn back by so much: what a stream gains by a lucky phase
@@ -139,6 +141,7 @@ class BatchScheduler:
     _all: ArrivalRate = field(default_factory=lambda: ArrivalRate(_STAMPS_OF_ALL))
     _rates: dict[str, ArrivalRate] = field(default_factory=dict)
     _services: dict[str, _Service] = field(default_factory=dict)
+    _n_batches: int = 0
 
     def arrived(self, stream_id: str, time_s: float) -> None:
         """Take that a frame arrived, whether or not it will be analysed."""
@@ -178,15 +181,23 @@ class BatchScheduler:
         ready = self._in_turn([frame for frame in waiting if frame.number not in numbers], now_s)
         if not ready:
             return Decision(stale=stale)
-        most = min(max_batch, len(ready))
-        size = self.times.efficient_size(most, self.config.throughput_tolerance)
-        if size == len(ready) < max_batch:
-            until_s = self._leave_s(ready, now_s, max_batch)
+        limit = min(max_batch, self.times.most_to_try)
+        size = self._size(min(limit, len(ready)))
+        if size == len(ready) < limit:
+            until_s = self._leave_s(ready, now_s, limit)
             if until_s > now_s:
                 return Decision(stale=stale, wait_until_s=until_s)
+        self._n_batches += 1
         for frame in ready[:size]:
             self._services[frame.stream_id].add(now_s)
         return Decision(tuple(ready[:size]), stale)
+
+    def _size(self, most: int) -> int:
+        """Return how many frames to take; now and then another size, lest its time be outdated."""
+        size = self.times.efficient_size(most, self.config.throughput_tolerance)
+        if self._n_batches % _PROBE_EVERY < _PROBE_EVERY - 1 or most < 2:
+            return size
+        return min(2 * size, most) if size < most else most // 2
 
     def _in_turn(self, frames: Collection[WaitingFrame], now_s: float) -> list[WaitingFrame]:
         before: Counter[str] = Counter()

@@ -58,9 +58,9 @@ class ExecutionTimes:
         self._line = None
 
     @property
-    def largest(self) -> int:
-        """The largest size that ran; 0 before anything did."""
-        return max(self._mean_s, default=0)
+    def most_to_try(self) -> int:
+        """Twice the largest size that ran some times, so that unknown sizes are entered slowly."""
+        return 2 * max(self._proven(), default=0) or 1
 
     def seconds(self, n_frames: int) -> float:
         """Return the expected time of a batch; 0 before anything ran, so that nobody waits."""
@@ -77,14 +77,14 @@ class ExecutionTimes:
             share = (n_frames - below) / (above - below)
             return (1.0 - share) * self._mean_s[below] + share * self._mean_s[above]
         frame_s, _ = self._fit()
-        return self._mean_s[self.largest] + frame_s * (n_frames - self.largest)
+        largest = max(self._mean_s)
+        return self._mean_s[largest] + frame_s * (n_frames - largest)
 
     def efficient_size(self, most: int, tolerance: float) -> int:
         """Return how many frames a batch should have at most.
 
         That is ``most``, unless smaller batches are nearly as cheap for a frame and done much
-        sooner: on a CPU, where frames leave best one by one. A size that never ran is not doubted,
-        so that it is tried.
+        sooner: on a CPU, where frames leave best one by one.
 
         Parameters
         ----------
@@ -94,7 +94,7 @@ class ExecutionTimes:
             By what share a frame may cost more in the smaller batch, not negative.
         """
         frame_s, batch_s = self._fit()
-        if most > self.largest or frame_s == 0.0:
+        if len(self._proven()) < _LEAST_PROVEN:
             return most
         whole_s = batch_s + frame_s * most
         for size in range(1, most):
@@ -102,6 +102,10 @@ class ExecutionTimes:
             if part_s * most <= (1.0 + tolerance) * whole_s * size and part_s <= _SOONER * whole_s:
                 return size
         return most
+
+    def _proven(self) -> list[int]:
+        """Return the sizes that ran some times."""
+        return [size for size, recent in self._recent_s.items() if len(recent) == _MEDIAN_OF]
 
     def _fit(self) -> tuple[float, float]:
         """Return what a frame more costs, and a batch without frames; never negative.
@@ -111,7 +115,7 @@ class ExecutionTimes:
         Theil, A rank-invariant method of linear and polynomial regression analysis, 1950).
         """
         if self._line is None:
-            proven = [size for size, recent in self._recent_s.items() if len(recent) == _MEDIAN_OF]
+            proven = self._proven()
             sizes = sorted(proven if len(proven) >= _LEAST_PROVEN else self._mean_s)
             slopes = [
                 (self._mean_s[right] - self._mean_s[left]) / (right - left)
