@@ -236,6 +236,7 @@ def test_unknown_sizes_are_entered_slowly_and_not_where_they_do_not_pay() -> Non
 
     assert largest_batch(GPU_S) == 8
     assert largest_batch(CPU_S) == 2
+    assert largest_batch((0.1, 0.1)) <= 2  # Four would take half a second, whatever they save.
 
 
 def test_sizes_that_were_measured_in_a_bad_moment_are_tried_again() -> None:

@@ -181,7 +181,7 @@ class BatchScheduler:
         ready = self._in_turn([frame for frame in waiting if frame.number not in numbers], now_s)
         if not ready:
             return Decision(stale=stale)
-        limit = min(max_batch, self.times.most_to_try)
+        limit = self._limit(max_batch, min(frame.budget_s for frame in ready))
         size = self._size(min(limit, len(ready)))
         if size == len(ready) < limit:
             until_s = self._leave_s(ready, now_s, limit)
@@ -191,6 +191,14 @@ class BatchScheduler:
         for frame in ready[:size]:
             self._services[frame.stream_id].add(now_s)
         return Decision(tuple(ready[:size]), stale)
+
+    def _limit(self, max_batch: int, budget_s: float) -> int:
+        """Return the largest batch now; a new size is tried only if it may be in time."""
+        limit = min(max_batch, self.times.most_to_try)
+        in_time_s = max(budget_s, 2.0 * self.times.seconds(1))
+        if limit > self.times.most_proven and self.times.seconds(limit) > in_time_s:
+            return max(1, self.times.most_proven)
+        return limit
 
     def _size(self, most: int) -> int:
         """Return how many frames to take; now and then another size, lest its time be outdated."""

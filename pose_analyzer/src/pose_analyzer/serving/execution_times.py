@@ -58,9 +58,14 @@ class ExecutionTimes:
         self._line = None
 
     @property
+    def most_proven(self) -> int:
+        """The largest size that ran some times; 0 before."""
+        return max(self._proven(), default=0)
+
+    @property
     def most_to_try(self) -> int:
-        """Twice the largest size that ran some times, so that unknown sizes are entered slowly."""
-        return 2 * max(self._proven(), default=0) or 1
+        """Twice the largest proven size, so that unknown sizes are entered slowly."""
+        return max(1, 2 * self.most_proven)
 
     def seconds(self, n_frames: int) -> float:
         """Return the expected time of a batch; 0 before anything ran, so that nobody waits."""
