@@ -113,14 +113,18 @@ def served(priorities: list[int], size: int, n_batches: int) -> Counter[str]:
     """Count the services of streams in overload, each with a new frame for each batch."""
     made = scheduler(n_streams=len(priorities))
     counts: Counter[str] = Counter()
+    since_s = dict.fromkeys(map(str, range(len(priorities))), 1.0)
     number = 1000
     for batch in range(n_batches):
         now_s = 1.0 + 0.02 * batch
         frames = []
         for index, priority in enumerate(priorities):
             number += 1
-            frames.append(WaitingFrame(str(index), number, now_s, now_s, priority=priority))
-        counts.update(ran(made.decide(frames, now_s, size)))
+            name = str(index)
+            frames.append(WaitingFrame(name, number, now_s, since_s[name], priority=priority))
+        chosen = ran(made.decide(frames, now_s, size))
+        counts.update(chosen)
+        since_s |= dict.fromkeys(chosen, now_s + 0.02)
     return counts
 
 

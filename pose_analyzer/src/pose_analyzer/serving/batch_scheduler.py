@@ -21,7 +21,7 @@ MOST_PRIORITY: Final = 10
 _PROBE_EVERY: Final = 100
 """One batch of so many has twice or half the size, if there are frames for it (chosen by us)."""
 _SHARE_CONSTANT_S: Final = 2.0
-_SHARE_STEP_S: Final = 0.005
+_SHARE_STEP_S: Final = 0.001
 """A frame served lately moves the next turn back by so much: what a stream gains by a lucky phase
 of its camera is taken back within seconds (chosen by us, see reports/scheduler_simulation.md)."""
 _STAMPS_OF_ALL: Final = 256
@@ -75,9 +75,8 @@ class SchedulerConfig:
     guard : float
         Share that a batch may take longer than expected without missing a deadline.
     priority_step_s : float
-        By how much one step of priority moves a frame's turn forward. When there is too much to do,
-        that is worth some ten frames a second against a stream of the next lower priority. It is
-        late by so much, then its turn comes: nobody starves.
+        By how much one step of priority moves a frame's turn forward. A stream of low priority
+        waits so much longer, then its turn comes: nobody starves.
     throughput_tolerance : float
         Share that a frame may cost more in a smaller batch that is done much sooner. On a CPU,
         where a batch costs about as much as its frames, they leave one by one.
@@ -110,7 +109,7 @@ class Decision:
 
 @dataclass(slots=True)
 class _Service:
-    """When a stream was served, or first seen, and how much lately."""
+    """How much a stream was served lately."""
 
     last_s: float
     _share: float = 0.0
@@ -129,9 +128,9 @@ class BatchScheduler:
     """Forms batches: earliest deadline first, fair between streams, in order within each.
 
     Each stream's oldest frame comes before the second of any. Among them the deadline counts from
-    when the stream was last served, if that was before the frame came; it is moved forward by the
+    when the stream began to wait, whatever replaced its frame since; it is moved forward by the
     stream's priority, and back by what it was served lately. So streams take turns whatever they
-    send, a slow one need not wait, and all get the same in the long run.
+    send, and all get the same in the long run.
 
     Used by one thread.
     """
@@ -212,7 +211,7 @@ class BatchScheduler:
         keyed = []
         for frame in sorted(frames, key=lambda frame: frame.number):
             service = self._services.setdefault(frame.stream_id, _Service(frame.since_s))
-            turn_s = min(service.last_s, frame.since_s) + frame.budget_s
+            turn_s = frame.since_s + frame.budget_s
             turn_s += _SHARE_STEP_S * service.share(now_s)
             turn_s -= frame.priority * self.config.priority_step_s
             keyed.append((before[frame.stream_id], turn_s, frame.since_s, frame.number, frame))
