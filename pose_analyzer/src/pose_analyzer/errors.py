@@ -11,6 +11,9 @@
     ├── ExerciseError         an exercise file is not valid
     │   └── UnknownExerciseError   no exercise of that name
     ├── ReferencesError       reference motions are missing or too few
+    ├── StreamError           a live stream cannot go on
+    │   ├── StreamClosedError      it is not open, or no longer
+    │   └── StreamIdleError        it sent nothing for too long
     └── SpeechError           no engine can speak a cue
 
 A wrong *argument* raises `ValueError` or `TypeError`; these say that the *world* is not as needed.
@@ -55,6 +58,18 @@ class UnknownExerciseError(ExerciseError):
 
 class ReferencesError(PoseAnalyzerError):
     """Reference motions are missing, unreadable or too few."""
+
+
+class StreamError(PoseAnalyzerError):
+    """A live stream cannot go on; the others do."""
+
+
+class StreamClosedError(StreamError):
+    """A live stream is not open, or no longer."""
+
+
+class StreamIdleError(StreamError):
+    """A live stream sent nothing for so long that it was closed."""
 
 
 class SpeechError(PoseAnalyzerError):

@@ -8,12 +8,14 @@ Stage = Literal["decode", "queue", "preprocess", "infer", "postprocess", "analys
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 """Where the time between capture and result goes; the last is all of it."""
 
-DropCause = Literal["replaced", "stale", "vram", "backpressure", "bad_frame"]
+DropCause = Literal["replaced", "stale", "vram", "backpressure", "bad_frame", "failed", "closed"]
 DROP_CAUSES: Final[tuple[DropCause, ...]] = get_args(DropCause)
 """Why a live frame was not analysed.
 
 ``replaced`` by a newer one of its stream, ``stale`` when its turn came, shed to save GPU memory
-(``vram``), its results were not taken (``backpressure``), or it was no picture (``bad_frame``).
+(``vram``), its result was not taken before the next (``backpressure``), it was no picture
+(``bad_frame``), the detector or the analysis failed on it (``failed``), or its stream was closed
+before its turn (``closed``).
 """
 
 

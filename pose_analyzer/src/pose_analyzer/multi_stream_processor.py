@@ -1,0 +1,360 @@
+"""Serves many live streams with one detector: the newest frame of each, in batches, by deadline.
+
+::
+
+    push, or a reader thread for each source ─► FrameMailbox ─► scheduling thread ─► detector
+                  sink or ResultQueue ◄─ pipelines, each in order, in a few workers ◄─┘
+
+A stream that dies, stalls or sends garbage leaves the others alone. Every frame is accounted for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+from pose_analyzer.errors import (
+    PoseAnalyzerError,
+    StreamClosedError,
+    StreamError,
+)
+from pose_analyzer.serving.batch_runner import BatchDetector, BatchRunner
+from pose_analyzer.serving.batch_scheduler import BatchScheduler, SchedulerConfig
+from pose_analyzer.serving.frame_mailbox import FrameMailbox
+from pose_analyzer.serving.live_stream import (
+    DetectedFrame,
+    FramePipeline,
+    LiveStream,
+    QueuedFrame,
+    Sink,
+    StreamConfig,
+)
+from pose_analyzer.serving.observer import NO_OBSERVER, Observer
+from pose_analyzer.serving.ordered_pool import Lane, OrderedPool
+from pose_analyzer.serving.result_queue import LiveResult, ResultQueue
+from pose_analyzer.serving.scheduling_loop import MOST_UNANALYSED, SchedulingLoop
+from pose_analyzer.serving.stream_ledger import StreamCounts
+from pose_analyzer.serving.stream_registry import StreamRegistry
+from pose_analyzer.serving.stream_state import StreamState
+from pose_analyzer.types import Frame
+
+logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    def close(self) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorConfig:
+    """Settings of a `MultiStreamProcessor`.
+
+    Attributes
+    ----------
+    max_batch : int
+        Most frames at once; less where the detector has a smaller ``max_batch``.
+    n_workers : int
+        Threads that analyse.
+    idle_s : float
+        A stream that sent nothing for so long is closed with `StreamIdleError`; infinite by
+        default.
+    scheduler : SchedulerConfig
+        When batches leave.
+    """
+
+    max_batch: int = 16
+    n_workers: int = 2
+    idle_s: float = math.inf
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+
+
+class MultiStreamProcessor:
+    """Analyses live streams with one detector. A context manager: leaving it closes it.
+
+    Parameters
+    ----------
+    detector : BatchDetector
+        Any pose detector that keeps nothing from frame to frame. Used by one thread; whoever made
+        it closes it.
+    config : ProcessorConfig, optional
+        Sizes and times.
+    observer : Observer, optional
+        Is told stage times, drops, batches and streams.
+    clock : callable, optional
+        Monotonic seconds: the clock of ``captured_s``.
+
+    Examples
+    --------
+    ::
+
+        with MultiStreamProcessor(detector) as processor:
+            results = processor.open_stream("door", StreamPipeline(load_exercise("squat")))
+            processor.attach("door", camera)
+            for result in results:
+                print(result.analysis.rep_count)
+    """
+
+    def __init__(
+        self,
+        detector: BatchDetector,
+        config: ProcessorConfig | None = None,
+        observer: Observer = NO_OBSERVER,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config or ProcessorConfig()
+        self._observer = observer
+        self._clock = clock
+        self._mailbox: FrameMailbox[QueuedFrame] = FrameMailbox()
+        self._streams = StreamRegistry(self._mailbox, observer)
+        self._pool: OrderedPool[DetectedFrame] = OrderedPool(self._config.n_workers)
+        self._loop = SchedulingLoop(
+            mailbox=self._mailbox,
+            streams=self._streams,
+            runner=BatchRunner(detector, self._config.max_batch, clock),
+            scheduler=BatchScheduler(self._config.scheduler),
+            pool=self._pool,
+            observer=observer,
+            clock=clock,
+            idle_s=self._config.idle_s,
+        )
+        self._lock = threading.Lock()
+        self._readers: list[tuple[threading.Thread, Iterable[Frame]]] = []
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._loop.run, name="scheduler", daemon=True)
+        self._thread.start()
+
+    def open_stream(
+        self,
+        stream_id: str,
+        pipeline: FramePipeline,
+        config: StreamConfig | None = None,
+        sink: Sink | None = None,
+    ) -> ResultQueue:
+        """Open a stream.
+
+        Parameters
+        ----------
+        stream_id : str
+            Not open now.
+        pipeline : FramePipeline
+            A `StreamPipeline` of its own, new or reset.
+        config : StreamConfig, optional
+            Priority, budget, and whether frames may be dropped.
+        sink : callable, optional
+            Called with each `LiveResult`, in order, and at last with `StreamEnd`, by a worker
+            thread. It should be quick: it holds up its own stream. One that raises ends it.
+
+        Returns
+        -------
+        ResultQueue
+            The results, where no sink was given; otherwise it stays empty.
+
+        Raises
+        ------
+        ValueError
+            If the stream is open already.
+        StreamClosedError
+            If the processor is closed.
+        """
+        config = config or StreamConfig()
+        lane: Lane[DetectedFrame] = Lane(self._analyse)
+        results = ResultQueue(config.depth, on_taken=lambda: self._pool.wake(lane))
+        if sink is None and config.is_lossless:
+            lane.may_run = lambda: results.has_room
+        target = results if sink is None else sink
+        self._streams.add(LiveStream(stream_id, pipeline, config, self._clock(), target, lane))
+        return results
+
+    def push(self, stream_id: str, frame: Frame, captured_s: float | None = None) -> bool:
+        """Offer a frame. From any thread; waits only for a stream that loses none.
+
+        Parameters
+        ----------
+        stream_id : str
+            An open stream.
+        frame : Frame
+            Its image is kept until it is analysed, and must not be changed.
+        captured_s : float, optional
+            When it was captured, on the processor's clock; now by default.
+
+        Returns
+        -------
+        bool
+            Whether it was accepted; if not, the drop is counted with its cause.
+
+        Raises
+        ------
+        StreamClosedError
+            If no such stream is open, any more.
+        """
+        stream = self._streams.get(stream_id)
+        stream.ledger.push()
+        with stream.push_lock:
+            now_s = self._clock()
+            cause = stream.refusal(frame, now_s)
+            if cause is None:
+                queued = QueuedFrame(stream, frame, now_s if captured_s is None else captured_s)
+                replaced = self._mailbox.put(stream_id, queued, self._clock)
+                if replaced:
+                    self._streams.drop(stream, "replaced", len(replaced))
+                cause = "closed" if replaced is None else None
+        if cause is not None:
+            self._streams.drop(stream, cause)
+        return cause is None
+
+    def attach(self, stream_id: str, source: Iterable[Frame]) -> None:
+        """Read a source into an open stream, in a thread of its own, at the source's pace.
+
+        When it ends, the stream is closed after its last frame; when it raises, with that error.
+
+        Parameters
+        ----------
+        stream_id : str
+            An open stream.
+        source : iterable of Frame
+            A camera, a network stream, a file. Its ``close``, if it has one, is called when the
+            processor is closed, and should end a read under way.
+        """
+        stream = self._streams.get(stream_id)
+        thread = threading.Thread(
+            target=self._read, args=(stream, source), name=f"reader {stream_id}", daemon=True
+        )
+        with self._lock:
+            self._readers = [pair for pair in self._readers if pair[0].is_alive()]
+            self._readers.append((thread, source))
+            thread.start()
+
+    def close_stream(self, stream_id: str) -> None:
+        """Close a stream: what waits is dropped, what was detected is still delivered."""
+        with contextlib.suppress(StreamClosedError):
+            self._streams.close(self._streams.get(stream_id), None)
+
+    def stream_states(self) -> Sequence[StreamState]:
+        """Return the open streams, in the order in which they were opened."""
+        return [stream.state() for stream in self._streams.live()]
+
+    def counts(self, stream_id: str) -> StreamCounts:
+        """Return where the frames of an open stream went."""
+        return self._streams.get(stream_id).ledger.counts()
+
+    def set_max_fps(self, stream_id: str, max_fps: float | None) -> None:
+        """Let at most so many frames a second through; the others are dropped as ``"vram"``."""
+        if max_fps is not None and not max_fps > 0.0:
+            raise ValueError(f"max_fps must be above 0, got {max_fps}; suspend the stream instead")
+        self._streams.get(stream_id).max_fps = max_fps
+
+    def suspend(self, stream_id: str) -> None:
+        """Drop the frames of a stream, as ``"vram"``, and keep its state."""
+        self._streams.get(stream_id).is_suspended = True
+
+    def resume(self, stream_id: str) -> None:
+        """End `suspend`."""
+        self._streams.get(stream_id).is_suspended = False
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Stop. What was detected is delivered, every client is told the end, threads are joined.
+
+        Parameters
+        ----------
+        timeout_s : float
+            At most so long in all. A source that does not return from a read by then is left
+            behind, with an error in the log.
+        """
+        end_s = time.monotonic() + timeout_s
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            readers = list(self._readers)
+        self._streams.close_all()
+        for _, source in readers:
+            _close_source(source)
+        self._loop.is_stopped = True
+        self._mailbox.wake()
+        threads = [self._thread, *(thread for thread, _ in readers)]
+        for thread in threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
+        is_done = self._pool.close(max(0.0, end_s - time.monotonic()))
+        self._loop.is_abandoned = True
+        self._streams.give_up()
+        alive = [thread.name for thread in threads if thread.is_alive()]
+        if alive or not is_done:
+            logger.error("still at work after %.1f s: %s", timeout_s, ", ".join(alive))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _analyse(self, detected: DetectedFrame) -> None:
+        queued = detected.queued
+        stream, frame = queued.stream, queued.frame
+        if len(stream.lane.items) >= MOST_UNANALYSED - 1:
+            self._mailbox.wake()
+        if stream.is_failed or self._loop.is_abandoned:
+            self._streams.drop(stream, "closed")
+            return
+        started_s = self._clock()
+        try:
+            analysis = stream.pipeline.update(detected.detections, frame.index, frame.time_s)
+            done_s = self._clock()
+            n_displaced = stream.deliver(
+                LiveResult(stream.stream_id, frame, analysis, queued.captured_s, done_s)
+            )
+        except Exception as exc:
+            logger.exception("stream %r ends: its analysis failed", stream.stream_id)
+            error = StreamError(
+                f"stream {stream.stream_id!r} ended at frame {frame.index}, because its analysis "
+                f"failed ({type(exc).__name__}: {exc}); open it again"
+            )
+            error.__cause__ = exc
+            stream.is_failed = True
+            self._streams.close(stream, error)
+            self._streams.drop(stream, "failed")
+            return
+        self._observer.stage("analyse", done_s - started_s)
+        self._observer.stage("end_to_end", done_s - queued.captured_s)
+        if n_displaced > 0:
+            self._observer.dropped("backpressure", n_displaced)
+        self._streams.end_if_done(stream)
+
+    def _read(self, stream: LiveStream, source: Iterable[Frame]) -> None:
+        error: PoseAnalyzerError | None = None
+        try:
+            for frame in source:
+                if stream.is_closed:
+                    break
+                self.push(stream.stream_id, frame)
+        except StreamClosedError:
+            return
+        except PoseAnalyzerError as exc:
+            error = exc
+        except Exception as exc:
+            logger.exception("stream %r ends: its source failed", stream.stream_id)
+            error = StreamError(
+                f"stream {stream.stream_id!r} ended, because its source failed "
+                f"({type(exc).__name__}: {exc}); open it again"
+            )
+            error.__cause__ = exc
+        self._streams.drain(stream, error)
+
+
+def _close_source(source: Iterable[Frame]) -> None:
+    if isinstance(source, _Closable):
+        # A generator that another thread is in cannot be closed; it ends with its next frame.
+        with contextlib.suppress(ValueError):
+            source.close()

@@ -1,0 +1,137 @@
+"""The open streams, how each of them ends, and that all their frames are accounted for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+
+from pose_analyzer.errors import PoseAnalyzerError, StreamClosedError
+from pose_analyzer.serving.frame_mailbox import FrameMailbox
+from pose_analyzer.serving.live_stream import LiveStream, QueuedFrame
+from pose_analyzer.serving.observer import DropCause, Observer
+
+logger = logging.getLogger(__name__)
+
+
+class StreamRegistry:
+    """Knows the streams by name, from any thread.
+
+    A stream ends in two steps: it takes no more frames (`drain`, `close`), and when the last of its
+    frames is delivered or dropped its client is told.
+
+    Parameters
+    ----------
+    mailbox : FrameMailbox
+        Where the frames of the streams wait for the detector.
+    observer : Observer
+        Is told drops, and how many streams there are.
+    """
+
+    def __init__(self, mailbox: FrameMailbox[QueuedFrame], observer: Observer) -> None:
+        self._mailbox = mailbox
+        self._observer = observer
+        self._lock = threading.Lock()
+        self._streams: dict[str, LiveStream] = {}
+        self._unended: set[LiveStream] = set()
+        self._is_closed = False
+        self.left: deque[str] = deque()
+        """Names of streams that have gone, for whoever keeps something of them."""
+
+    def add(self, stream: LiveStream) -> None:
+        """Open a stream, with its line in the mailbox."""
+        config = stream.config
+        with self._lock:
+            if self._is_closed:
+                raise StreamClosedError("the processor is closed; make a new one")
+            self._mailbox.open(
+                stream.stream_id,
+                config.depth if config.is_lossless else 1,
+                replaces=not config.is_lossless,
+            )
+            self._streams[stream.stream_id] = stream
+            self._unended.add(stream)
+        self._tell_streams()
+
+    def get(self, stream_id: str) -> LiveStream:
+        """Return an open stream.
+
+        Raises
+        ------
+        StreamClosedError
+            If it is not open, or no longer.
+        """
+        with self._lock:
+            stream = self._streams.get(stream_id)
+        if stream is None or stream.is_closed:
+            raise StreamClosedError(f"stream {stream_id!r} is not open; open it first")
+        return stream
+
+    def live(self) -> list[LiveStream]:
+        """Return the streams in the order in which they were opened."""
+        with self._lock:
+            return list(self._streams.values())
+
+    def drain(self, stream: LiveStream, error: PoseAnalyzerError | None) -> None:
+        """Take no more frames; the stream ends when the last is done."""
+        with self._lock:
+            stream.is_closed = True
+            stream.error = stream.error or error
+        self.end_if_done(stream)
+
+    def close(self, stream: LiveStream, error: PoseAnalyzerError | None) -> None:
+        """Take no more frames, and drop those that wait for the detector."""
+        self.drain(stream, error)
+        self._leave(stream)
+        self.end_if_done(stream)
+
+    def close_all(self) -> None:
+        """Close every stream, and open none any more."""
+        with self._lock:
+            self._is_closed = True
+        for stream in self.live():
+            self.close(stream, None)
+
+    def give_up(self) -> None:
+        """End the streams whose frames are stuck somewhere, and count these as dropped."""
+        with self._lock:
+            unended = list(self._unended)
+        for stream in unended:
+            self.drop(stream, "closed", stream.ledger.counts().in_flight)
+
+    def drop(self, stream: LiveStream, cause: DropCause, n: int = 1) -> None:
+        """Count frames of a stream that will not be analysed."""
+        if n > 0:
+            stream.ledger.drop(cause, n)
+            self._observer.dropped(cause, n)
+        self.end_if_done(stream)
+
+    def end_if_done(self, stream: LiveStream) -> None:
+        """Tell the client the end if the stream takes no more frames and all are done."""
+        if not stream.is_closed or stream.ledger.counts().in_flight > 0:
+            return
+        self._leave(stream)
+        with self._lock:
+            is_first = stream in self._unended
+            self._unended.discard(stream)
+        if is_first:
+            try:
+                stream.end()
+            except Exception:
+                logger.exception("the client of stream %r failed at its end", stream.stream_id)
+
+    def _leave(self, stream: LiveStream) -> None:
+        """Make place for another stream of that name."""
+        with self._lock:
+            if self._streams.get(stream.stream_id) is not stream:
+                return
+            del self._streams[stream.stream_id]
+            waiting = self._mailbox.close(stream.stream_id)
+            self.left.append(stream.stream_id)
+        self._tell_streams()
+        self.drop(stream, "closed", len(waiting))
+
+    def _tell_streams(self) -> None:
+        with self._lock:
+            n_live = len(self._streams)
+        self._observer.streams(n_live)
