@@ -13,6 +13,9 @@
     ├── ReferencesError       reference motions are missing or too few
     ├── CapacityError         no room for another live stream
     ├── VramError             the memory of a GPU cannot be read
+    ├── StreamError           a live stream cannot go on
+    │   ├── StreamClosedError      it is not open, or no longer
+    │   └── StreamIdleError        it sent nothing for too long
     └── SpeechError           no engine can speak a cue
 
 A wrong *argument* raises `ValueError` or `TypeError`; these say that the *world* is not as needed.
@@ -65,6 +68,18 @@ class CapacityError(PoseAnalyzerError):
 
 class VramError(PoseAnalyzerError):
     """How full the memory of a GPU is cannot be read; serving goes on without."""
+
+
+class StreamError(PoseAnalyzerError):
+    """A live stream cannot go on; the others do."""
+
+
+class StreamClosedError(StreamError):
+    """A live stream is not open, or no longer."""
+
+
+class StreamIdleError(StreamError):
+    """A live stream sent nothing for so long that it was closed."""
 
 
 class SpeechError(PoseAnalyzerError):
