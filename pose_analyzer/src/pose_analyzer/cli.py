@@ -351,6 +351,7 @@ _EXTRAS: Final = {
     "yolo": ("ultralytics", "torch"),
     "onnx": ("onnxruntime",),
     "speech": ("espeakng_loader",),
+    "live": ("pynvml", "prometheus_client"),
 }
 
 

@@ -11,6 +11,8 @@
     ├── ExerciseError         an exercise file is not valid
     │   └── UnknownExerciseError   no exercise of that name
     ├── ReferencesError       reference motions are missing or too few
+    ├── CapacityError         no room for another live stream
+    ├── VramError             the memory of a GPU cannot be read
     ├── StreamError           a live stream cannot go on
     │   ├── StreamClosedError      it is not open, or no longer
     │   └── StreamIdleError        it sent nothing for too long
@@ -58,6 +60,14 @@ class UnknownExerciseError(ExerciseError):
 
 class ReferencesError(PoseAnalyzerError):
     """Reference motions are missing, unreadable or too few."""
+
+
+class CapacityError(PoseAnalyzerError):
+    """Another live stream would be one too many; the message says what to do about it."""
+
+
+class VramError(PoseAnalyzerError):
+    """How full the memory of a GPU is cannot be read; serving goes on without."""
 
 
 class StreamError(PoseAnalyzerError):

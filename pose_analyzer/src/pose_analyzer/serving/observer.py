@@ -39,7 +39,7 @@ class Observer(Protocol):
         ...
 
     def vram(self, used_bytes: int, total_bytes: int) -> None:
-        """Take how full the GPU's memory is."""
+        """Take how full the GPU's memory is; (0, 0) says that it can no longer be read."""
         ...
 
 

@@ -1,0 +1,174 @@
+"""Live sources: pace, times, ends, and what they tell of an address."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from pose_analyzer.errors import VideoError
+from pose_analyzer.live_source import CameraSource, PacedFile, RtspSource, without_credentials
+from pose_analyzer.report.video_writer import VideoWriter
+from pose_analyzer.types import Frame, ImageArray
+from pose_analyzer.video_source import VideoFile
+
+IMAGE = np.full((48, 64, 3), 128, np.uint8)
+
+
+class FakeTime:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+class FakeCapture:
+    """A camera of so many pictures; None cannot be opened."""
+
+    def __init__(self, n_pictures: int | None) -> None:
+        self.n_left = n_pictures
+        self.is_released = False
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return self.n_left is not None
+
+    def read(self) -> tuple[bool, ImageArray | None]:
+        if not self.n_left:
+            return False, None
+        self.n_left -= 1
+        return True, IMAGE
+
+    def get(self, propId: int, /) -> float:  # noqa: N803
+        return {3: 64.0, 4: 48.0}.get(propId, 0.0)
+
+    def release(self) -> None:
+        self.is_released = True
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a clip of five frames at 25 a second."""
+    path = tmp_path_factory.mktemp("live") / "clip.mp4"
+    with VideoWriter(path, 64, 48, 25.0) as writer:
+        for n in range(5):
+            writer.write(IMAGE, n / 25.0)
+    return path
+
+
+def test_a_file_is_delivered_at_its_own_pace(clip: Path) -> None:
+    time = FakeTime()
+    source = PacedFile(VideoFile(clip), clock=time.clock, sleep=time.sleep)
+    arrivals = [(frame.time_s, time.now_s - 100.0) for frame in source]
+    assert len(arrivals) == 5
+    np.testing.assert_allclose([a for a, _ in arrivals], [b for _, b in arrivals], atol=1e-9)
+
+
+def test_a_late_reader_is_not_made_later(clip: Path) -> None:
+    time = FakeTime()
+    frames = iter(PacedFile(VideoFile(clip), clock=time.clock, sleep=time.sleep))
+    next(frames)
+    time.now_s += 10.0
+    assert len(list(frames)) == 4
+    assert time.now_s == 110.0
+
+
+def test_a_loop_goes_on_in_time_and_number_until_it_is_closed(clip: Path) -> None:
+    time = FakeTime()
+    source = PacedFile(VideoFile(clip), loops=True, clock=time.clock, sleep=time.sleep)
+    frames = []
+    for frame in source:
+        frames.append(frame)
+        if frame.index == 11:
+            source.close()
+    assert [frame.index for frame in frames] == list(range(12))
+    np.testing.assert_allclose(np.diff([frame.time_s for frame in frames]), 0.04, atol=1e-3)
+
+
+def test_close_ends_a_wait_at_once(clip: Path) -> None:
+    source = PacedFile(VideoFile(clip), clock=lambda: -1e6 if started.is_set() else 0.0)
+    started = threading.Event()
+    frames = iter(source)
+    next(frames)
+    started.set()
+    threading.Timer(0.01, source.close).start()
+    assert list(frames) == []
+
+
+def test_a_camera_that_ends_says_so_and_is_given_back() -> None:
+    time, capture = FakeTime(), FakeCapture(3)
+    times_s: deque[float] = deque()
+    source = CameraSource(0, open_capture=lambda _: capture, clock=time.clock)
+    with pytest.raises(VideoError, match="camera 0 gives no more pictures; check"):
+        times_s.extend(frame.time_s for frame in source)
+    assert len(times_s) == 3
+    assert (np.diff(times_s) > 0.0).all()
+    assert capture.is_released
+
+
+def test_a_camera_that_cannot_be_opened_says_what_to_check() -> None:
+    with pytest.raises(VideoError, match="camera 1 cannot be opened; check that it is plugged in"):
+        CameraSource(1, open_capture=lambda _: FakeCapture(None))
+
+
+def test_a_closed_camera_ends_without_an_error() -> None:
+    source = CameraSource(0, open_capture=lambda _: FakeCapture(9))
+    frames = iter(source)
+    next(frames)
+    source.close()
+    assert list(frames) == []
+
+
+def test_an_address_shows_no_credentials_in_name_and_error() -> None:
+    address = "rtsp://user:p@ss@host:554/live"
+    source = RtspSource(address, open_capture=lambda _: FakeCapture(0))
+    assert source.name == "rtsp://host:554/live"
+    with pytest.raises(VideoError, match=r"^rtsp://host:554/live gives no more"):
+        list(source)
+    with pytest.raises(ValueError, match="'ftp://host/x'"):
+        RtspSource("ftp://user:secret@host/x")
+
+
+@given(st.from_regex(r"[a-z0-9:@/?]{1,12}", fullmatch=True))
+def test_no_credentials_survive(secret: str) -> None:
+    shown = without_credentials(f"cannot open rtsp://{secret}@host/live?token=secret now")
+    assert shown == "cannot open rtsp://host/live?... now"
+
+
+@pytest.fixture
+def served(clip: Path) -> Iterator[str]:
+    """Return the address at which this machine serves the clip."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    handler = functools.partial(Quiet, directory=str(clip.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/{clip.name}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_real_stream_is_read_from_its_address(served: str) -> None:
+    source = RtspSource(served)
+    assert (source.width, source.height, source.fps) == (64, 48, 25.0)
+    frames: deque[Frame] = deque()
+    with pytest.raises(VideoError, match="no more pictures"):
+        frames.extend(source)
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    assert abs(int(frames[0].image.mean()) - 128) < 4
