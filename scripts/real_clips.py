@@ -101,16 +101,27 @@ class DetectionCache:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
+    def holds(self, clip: Clip, detector_name: str) -> bool:
+        """Tell whether a clip needs no detector."""
+        file = self._file(clip, detector_name)
+        return file is not None and file.is_file()
+
     def detections(
-        self, clip: Clip, detector_name: str, detector: PoseDetector
+        self, clip: Clip, detector_name: str, detector: PoseDetector | None
     ) -> Iterator[tuple[float, PoseDetections]]:
-        """Yield the time and the detections of each frame."""
-        file = (
-            None if self._folder is None else self._folder / f"{clip.path.stem}.{detector_name}.npz"
-        )
+        """Yield the time and the detections of each frame.
+
+        Raises
+        ------
+        ValueError
+            If the clip is not here and there is no detector.
+        """
+        file = self._file(clip, detector_name)
         if file is not None and file.is_file():
             yield from _unpack(file)
             return
+        if detector is None:
+            raise ValueError(f"{clip.path} needs a detector: its detections are not kept yet")
         rows: list[tuple[float, PoseDetections]] = []
         with VideoFile(clip.path) as video:
             for frame in video:
@@ -120,6 +131,11 @@ class DetectionCache:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             _pack(file, rows)
+
+    def _file(self, clip: Clip, detector_name: str) -> Path | None:
+        if self._folder is None:
+            return None
+        return self._folder / f"{clip.path.stem}.{detector_name}.npz"
 
 
 def _pack(file: Path, rows: Sequence[tuple[float, PoseDetections]]) -> None:

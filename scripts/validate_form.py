@@ -34,8 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=Path(os.environ.get("POSE_EVAL_DATA", ROOT.parent / "shared" / "data")),
     )
     parser.add_argument("--cache", type=Path, help="keep detections of clips here between runs")
+    parser.add_argument("--out", type=Path, help="folder of the report; reports/ by default")
     args = parser.parse_args(argv)
-    report = Report("form_scoring_validation", command="scripts/run validate-form")
+    report = Report("form_scoring_validation", command="scripts/run validate-form", folder=args.out)
     if (args.data / "push_up_labels.csv").is_file():
         validate_real_form.add_to(report, args.data, args.cache)
     else:

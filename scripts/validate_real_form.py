@@ -7,6 +7,7 @@ this repository; see ``POSE_EVAL_DATA`` in the README.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import warnings
 from collections.abc import Callable, Sequence
@@ -139,8 +140,9 @@ def _repetitions(
         path = data / "videos" / "push_up_labelled" / f"{row['clip']}.mp4"
         pipeline = StreamPipeline(load_exercise("push_up"))
         reps: list[RepAnalysis] = []
-        with make() as detector:
-            frames = cache.detections(Clip(path, "push_up", "side", None), name, detector)
+        clip = Clip(path, "push_up", "side", None)
+        with contextlib.nullcontext() if cache.holds(clip, name) else make() as detector:
+            frames = cache.detections(clip, name, detector)
             for index, (time_s, detections) in enumerate(frames):
                 reps += pipeline.update(detections, index, time_s).finished
         reps += pipeline.finish()

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from form_sets import (
@@ -47,6 +49,9 @@ SEVERITIES: Final = tuple(round(0.1 * step, 1) for step in range(11))
 MODERATE: Final = 0.55
 """The severity at which cues are asked for."""
 STATURES_M: Final = tuple(round(1.5 + 0.1 * step, 1) for step in range(6))
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
+
 CUE_REPS: Final = 8
 SETS_A_SEVERITY: Final = 5
 """One set for each severity stands for this many seeds of the cues."""
@@ -108,8 +113,18 @@ def severities(report: Report, n_seeds: int) -> None:
     """Rank the mean score of each fault's repetitions by severity."""
     rows: list[list[object]] = []
     found: list[float] = []
+    tasks = [
+        (*one, severity, seed)
+        for one in _visible()
+        for severity in SEVERITIES
+        for seed in range(n_seeds)
+    ]
+    totals = dict(zip(tasks, over_cores(_totals, tasks), strict=True))
     for exercise, fault, view in _visible():
-        means = [_mean_total(exercise, fault, view, s, n_seeds) for s in SEVERITIES]
+        means = [
+            mean([t for seed in range(n_seeds) for t in totals[exercise, fault, view, s, seed]])
+            for s in SEVERITIES
+        ]
         rho = -_rank_correlation(means)
         found.append(rho)
         rows.append([exercise, fault, view, rho, *means])
@@ -141,14 +156,17 @@ def _visible() -> list[tuple[str, str, str]]:
     ]
 
 
-def _mean_total(exercise: str, fault: str, view: str, severity: float, n_seeds: int) -> float:
-    sets = [
-        run(faulty(exercise, fault, severity, seed), VIEWS[view], source=detections)
-        for seed in range(n_seeds)
-    ]
-    if severity == 0.0:
-        return mean([total for one in sets for total in one.totals])
-    return mean([total for one in sets for total in one.totals_with(fault)])
+def over_cores(call: Callable[[TaskT], ResultT], tasks: Sequence[TaskT]) -> list[ResultT]:
+    """Return what the call makes of each task, in their order, on all cores."""
+    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return list(pool.map(call, tasks, chunksize=4))
+
+
+def _totals(task: tuple[str, str, str, float, int]) -> list[float]:
+    """Return the totals of the repetitions with a fault, of all where it has no severity."""
+    exercise, fault, view, severity, seed = task
+    found = run(faulty(exercise, fault, severity, seed), VIEWS[view], source=detections)
+    return found.totals if severity == 0.0 else found.totals_with(fault)
 
 
 def _rank_correlation(means: Sequence[float]) -> float:
@@ -237,16 +255,10 @@ def cues(report: Report, n_seeds: int) -> None:
     """Ask which fault the first cue of a set names."""
     rows: list[list[object]] = []
     shares: list[Share] = []
+    tasks = [(*one, seed) for one in _visible() for seed in range(n_seeds)]
+    named = dict(zip(tasks, over_cores(_first_correction, tasks), strict=True))
     for exercise, fault, view in _visible():
-        firsts = [
-            run(
-                _moderate(exercise, fault, seed),
-                VIEWS[view],
-                _athlete(seed),
-                source=detections,
-            ).first_correction
-            for seed in range(n_seeds)
-        ]
+        firsts = [named[exercise, fault, view, seed] for seed in range(n_seeds)]
         share = Share(sum(name == fault for name in firsts), n_seeds)
         shares.append(share)
         others = sorted({name or "none" for name in firsts if name != fault})
@@ -279,6 +291,12 @@ def cues(report: Report, n_seeds: int) -> None:
     )
 
 
+def _first_correction(task: tuple[str, str, str, int]) -> str:
+    exercise, fault, view, seed = task
+    motion = _moderate(exercise, fault, seed)
+    return run(motion, VIEWS[view], _athlete(seed), source=detections).first_correction
+
+
 def _moderate(exercise: str, fault: str, seed: int) -> MotionSpec:
     return faulty(exercise, fault, MODERATE, seed, CUE_REPS)
 
@@ -293,10 +311,8 @@ def good_sets(report: Report, n_seeds: int) -> None:
     n_reps = n_cues = 0
     for exercise in EXERCISES:
         for view, yaw_deg in {**VIEWS, "oblique": 50.0}.items():
-            sets = [
-                run(_good(exercise, seed), yaw_deg, _athlete(seed), source=detections)
-                for seed in range(n_seeds)
-            ]
+            tasks = [(exercise, yaw_deg, seed) for seed in range(n_seeds)]
+            sets = over_cores(_good_set, tasks)
             reps = [one for found in sets for one in found.reps]
             spoken = [name for found in sets for name in found.cues if name != "praise"]
             faults = [fault.name for one in reps for fault in one.faults]
@@ -330,6 +346,11 @@ def good_sets(report: Report, n_seeds: int) -> None:
         "Statures of 1.50 to 2.00 m, tempos from 0.8 to 1.5 times the usual one, repetitions that "
         "vary by 6 %. From, to: 95 % interval of Wilson of cues a repetition.",
     )
+
+
+def _good_set(task: tuple[str, float, int]) -> Set:
+    exercise, yaw_deg, seed = task
+    return run(_good(exercise, seed), yaw_deg, _athlete(seed), source=detections)
 
 
 def _good(exercise: str, seed: int) -> MotionSpec:
