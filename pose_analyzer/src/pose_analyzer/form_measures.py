@@ -126,7 +126,9 @@ def _phase_time(motion: RepMotion, part: int) -> Measured:
 
 
 def _fastest_way_s(motion: RepMotion) -> Measured:
-    """Return the seconds of the shorter of the ways there and back."""
+    """Return the seconds of the shorter of the ways there and back, if their far end was seen."""
+    if not seen_at_turn(motion.signal, motion):
+        return UNMEASURED
     away, _, back = phase_times(motion)
     return _time_value(float(np.fmin(away, back)), motion)
 
