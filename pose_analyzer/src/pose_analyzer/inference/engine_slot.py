@@ -1,0 +1,206 @@
+"""One batch on its way through the engine: its buffers, its copies, and when each step was done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from pose_analyzer.inference.device_decode import ROW
+from pose_analyzer.inference.device_letterbox import (
+    N_LAYOUT,
+    Packing,
+    aligned,
+    layout,
+    pack,
+    packing_for,
+)
+from pose_analyzer.inference.preprocess import Letterbox
+from pose_analyzer.types import ImageArray
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Mark = Literal["begun", "letterboxed", "decoded", "fetched"]
+"""What a batch has behind it."""
+_MARKS: Final[tuple[Mark, ...]] = ("begun", "letterboxed", "decoded", "fetched")
+_GROWTH_BYTES: Final = 1 << 22
+
+
+_PackingJob: TypeAlias = tuple[ImageArray, Packing, ImageArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Where the work of a batch is queued on a GPU; both None on a CPU."""
+
+    copying: torch.cuda.Stream | None
+    computing: torch.cuda.Stream | None
+
+    @classmethod
+    def of(cls, device: torch.device) -> Streams:
+        """Return new streams of a device."""
+        import torch
+
+        if device.type != "cuda":
+            return cls(None, None)
+        copying, computing = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
+        return cls(copying, computing)
+
+
+class Marks:
+    """When a batch passed its steps, by the GPU's own clock where there is one."""
+
+    def __init__(self, device: torch.device) -> None:
+        import torch
+
+        self._events: dict[Mark, torch.cuda.Event] = {}
+        if device.type == "cuda":
+            for mark in _MARKS:
+                self._events[mark] = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        self._times_s: dict[Mark, float] = {}
+
+    def set(self, mark: Mark, stream: torch.cuda.Stream | None) -> None:
+        """Note that all work queued so far leads up to a mark."""
+        if stream is None:
+            self._times_s[mark] = time.perf_counter()
+        else:
+            self._events[mark].record(stream)
+
+    def wait(self) -> None:
+        """Block until the batch is back on the host; other threads run meanwhile."""
+        if self._events:
+            self._events["fetched"].synchronize()
+
+    def seconds(self, start: Mark, end: Mark) -> float:
+        """Return the time between two marks of a batch that is back."""
+        if self._events:
+            return float(self._events[start].elapsed_time(self._events[end])) * 1e-3
+        return self._times_s[end] - self._times_s[start]
+
+
+class Slot:
+    """Buffers for one batch at a time.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the network runs.
+    streams : Streams
+        Shared by the slots of an engine.
+    max_batch, max_people : int
+        Most pictures, and people of each, that come back.
+    """
+
+    def __init__(
+        self, device: torch.device, streams: Streams, max_batch: int, max_people: int
+    ) -> None:
+        import torch
+
+        self.marks = Marks(device)
+        self.boxes: list[Letterbox] = []
+        self._device = device
+        self._streams = streams
+        self._is_cuda = device.type == "cuda"
+        self._sent = torch.empty(0, dtype=torch.uint8)
+        self._received = self._sent
+        self._layouts_sent = torch.empty(
+            (max_batch, N_LAYOUT), dtype=torch.int32, pin_memory=self._is_cuda
+        )
+        self._layouts_received = torch.empty_like(self._layouts_sent, device=device)
+        self._people = torch.empty(
+            (max_batch, max_people, ROW), dtype=torch.float32, pin_memory=self._is_cuda
+        )
+
+    @property
+    def packed(self) -> Tensor:
+        """The packed pictures on the device, flat."""
+        return self._received
+
+    @property
+    def layouts(self) -> Tensor:
+        """What describes each of them, on the device."""
+        return self._layouts_received
+
+    def send(
+        self, images: Sequence[ImageArray], boxes: Sequence[Letterbox], packers: Executor | None
+    ) -> list[tuple[int, ...]]:
+        """Pack pictures and queue their copies to the device; return their layouts.
+
+        Parameters
+        ----------
+        images : sequence of uint8 arrays, shape (H, W, 3)
+        boxes : sequence of Letterbox
+            One for each.
+        packers : Executor, optional
+            Who packs, several pictures at a time; the caller's thread without it.
+        """
+        packings = [packing_for(box) for box in boxes]
+        offsets = [0]
+        for packing in packings:
+            offsets.append(offsets[-1] + aligned(packing.n_bytes))
+        self._reserve(offsets.pop())
+        host = self._sent.numpy()
+        jobs = [
+            (image, packing, host[offset : offset + packing.n_bytes])
+            for image, packing, offset in zip(images, packings, offsets, strict=True)
+        ]
+        self.marks.set("begun", self._streams.copying)
+        layouts = [layout(box, offset) for box, offset in zip(boxes, offsets, strict=True)]
+        self._send_layouts(layouts)
+        # Each picture leaves as soon as it is packed, while the next ones still are.
+        run = map if packers is None or len(jobs) == 1 else packers.map
+        for offset, packing, _ in zip(offsets, packings, run(_pack, jobs), strict=True):
+            self._copy_up(offset, offset + packing.n_bytes)
+        return layouts
+
+    def fetch(self, people: Tensor) -> None:
+        """Queue the copy of the results to the host."""
+        self._people[: len(people)].copy_(people, non_blocking=True)
+
+    def people(self, n_pictures: int) -> Tensor:
+        """Return the results on the host, shape (B, max_people, 56), valid until the next batch."""
+        return self._people[:n_pictures]
+
+    def shrink(self) -> None:
+        """Free the buffers of the pictures; they come back as needed."""
+        import torch
+
+        self._sent = self._received = torch.empty(0, dtype=torch.uint8)
+
+    def _reserve(self, n_bytes: int) -> None:
+        import torch
+
+        if n_bytes <= len(self._received):
+            return
+        self.shrink()
+        size = -(-n_bytes // _GROWTH_BYTES) * _GROWTH_BYTES
+        sent = torch.empty(size, dtype=torch.uint8, pin_memory=self._is_cuda)
+        received = torch.empty(size, dtype=torch.uint8, device=self._device)
+        self._sent = sent
+        self._received = received if self._is_cuda else sent
+        if self._streams.copying is not None and self._streams.computing is not None:
+            # What had this memory before may still be running on the other stream.
+            self._streams.copying.wait_stream(self._streams.computing)
+
+    def _send_layouts(self, layouts: Sequence[tuple[int, ...]]) -> None:
+        import torch
+
+        n = len(layouts)
+        self._layouts_sent[:n] = torch.tensor(layouts, dtype=torch.int32)
+        with torch.cuda.stream(self._streams.copying):
+            self._layouts_received[:n].copy_(self._layouts_sent[:n], non_blocking=True)
+
+    def _copy_up(self, start: int, end: int) -> None:
+        import torch
+
+        if self._is_cuda:
+            with torch.cuda.stream(self._streams.copying):
+                self._received[start:end].copy_(self._sent[start:end], non_blocking=True)
+
+
+def _pack(job: _PackingJob) -> None:
+    pack(*job)
