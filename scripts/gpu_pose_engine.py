@@ -24,8 +24,16 @@ import torch
 from pose_agreement import Reference, agreement, as_detections, clip_frames, fitted
 from report_lib import Report, Timing, measure
 
+from pose_analyzer.inference.backends.onnx_runtime import available_cores
 from pose_analyzer.inference.device_letterbox import has_triton, packing_for
 from pose_analyzer.inference.engine import BATCH_SIZES, EngineConfig, PoseEngine
+from pose_analyzer.inference.jpeg import (
+    Decoded,
+    GpuJpegDecoder,
+    JpegDecoder,
+    ThreadedJpegDecoder,
+    choose_jpeg_decoder,
+)
 from pose_analyzer.inference.pose_network import (
     PoseNetwork,
     load_pose_network,
@@ -435,10 +443,51 @@ def out_of_memory(bench: Bench) -> None:
     )
 
 
+def jpeg(bench: Bench) -> None:
+    """Decode JPEG batches in threads and on the GPU, up to the keypoints."""
+    files = [cv2.imencode(".jpg", image)[1].tobytes() for image in bench.images]
+    decoders: tuple[JpegDecoder, ...] = (
+        ThreadedJpegDecoder(),
+        ThreadedJpegDecoder(640),
+        GpuJpegDecoder(DEVICE),
+    )
+    rows = []
+    with bench.engine() as engine:
+        engine.warm_up()
+        engine.warm_up((SIZE[1] // 2, SIZE[0] // 2, 3))
+
+        def keypoints(decoded: Decoded) -> None:
+            engine.collect(engine.submit([each.picture for each in decoded if each is not None]))
+
+        for size in (1, 4, 16, 32):
+            batch = [files[row % len(files)] for row in range(size)]
+            for decoder in decoders:
+                alone = measure(lambda: finished(decoder.decode(batch)), n=15, warmup=3)  # noqa: B023
+                whole = measure(lambda: keypoints(decoder.decode(batch)), n=15, warmup=3)  # noqa: B023
+                rate = size / whole.median_us * 1e6
+                row = [alone.median_us * 1e-3, whole.median_us * 1e-3, whole.p99_us * 1e-3, rate]
+                rows.append([size, decoder.name, *row])
+        chosen = choose_jpeg_decoder(decoders, files[:4], keypoints)
+    bench.report.table(
+        "1080p JPEG to keypoints",
+        ["batch", "decoder", "decode ms p50", "whole ms p50", "whole ms p99", "frames/s"],
+        rows,
+        f"A file has {np.mean([len(data) for data in files]) / 1e3:.0f} kB on average. Chosen for "
+        f"batches of four on this machine: {chosen.name}. {available_cores()} cores.",
+    )
+
+
+def finished(decoded: Decoded) -> None:
+    """Wait for pictures that the GPU may still be making."""
+    torch.cuda.synchronize()
+    assert None not in decoded  # noqa: S101 - the files are ours
+
+
 PARTS: Final = (
     agreement_with_ultralytics,
     throughput,
     stages_and_floor,
+    jpeg,
     memory,
     out_of_memory,
 )

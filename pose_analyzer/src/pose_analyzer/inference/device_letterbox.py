@@ -81,7 +81,12 @@ def pack(image: ImageArray, packing: Packing, target: ImageArray) -> None:
         np.take(image, packing.lines, axis=0, out=target.reshape(shape), mode="clip")
 
 
-def layout(box: Letterbox, offset: int) -> tuple[int, ...]:
+def unpacked(box: Letterbox) -> Packing:
+    """Return the packing of a picture that is on the device already: whole."""
+    return Packing(0, None, 3 * box.source_width * box.source_height)
+
+
+def layout(box: Letterbox, packing: Packing, offset: int) -> tuple[int, ...]:
     """Return what the device must know of a picture packed at an offset: `N_LAYOUT` numbers."""
     return (
         offset,
@@ -91,7 +96,7 @@ def layout(box: Letterbox, offset: int) -> tuple[int, ...]:
         box.inner_height,
         box.left,
         box.top,
-        packing_for(box).lines_each,
+        packing.lines_each,
     )
 
 

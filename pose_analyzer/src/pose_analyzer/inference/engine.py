@@ -8,21 +8,22 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import numpy as np
 
 from pose_analyzer.errors import DetectorError
 from pose_analyzer.inference.backends.onnx_runtime import available_cores
 from pose_analyzer.inference.decode import CocoPeople, people_in_pictures
+from pose_analyzer.inference.detector import StageListener
 from pose_analyzer.inference.device_decode import DecodeConfig
 from pose_analyzer.inference.device_letterbox import letterbox_batch
-from pose_analyzer.inference.engine_slot import Slot, Streams
+from pose_analyzer.inference.engine_slot import Picture, Slot, Streams
 from pose_analyzer.inference.network_runner import NetworkRunner
 from pose_analyzer.inference.pose_network import PoseNetwork
 from pose_analyzer.inference.preprocess import Letterbox
 from pose_analyzer.skeleton import N_COCO
-from pose_analyzer.types import Frame, ImageArray, PoseDetections
+from pose_analyzer.types import Frame, PoseDetections
 
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
 """Batches that a graph is recorded for; another number of frames takes the next larger one."""
@@ -30,11 +31,8 @@ RECOVERY_BATCHES: Final = 1000
 """Batches without trouble after which the cap doubles again: half a minute at 30 batches a second
 (chosen by us)."""
 _N_SLOTS: Final = 2
+_BYTES: Final = ("uint8", "torch.uint8")
 _MAX_PACKERS: Final = 8
-
-EngineStage = Literal["preprocess", "infer", "postprocess"]
-StageListener: TypeAlias = Callable[[EngineStage, float], None]
-"""Takes a stage and how many seconds a batch spent in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,44 +188,44 @@ class PoseEngine:
             results += self.collect(ticket)
         return results
 
-    def submit(self, images: Sequence[ImageArray]) -> Ticket:
+    def submit(self, pictures: Sequence[Picture]) -> Ticket:
         """Start a batch and return while it runs; at most two may be under way.
 
         Parameters
         ----------
-        images : sequence of uint8 arrays, shape (H, W, 3)
-            BGR, of any sizes, at least one and at most ``EngineConfig.max_batch``. They may be
-            changed as soon as this returns.
+        pictures : sequence of Picture
+            Arrays or tensors of any sizes, at least one and at most ``EngineConfig.max_batch``.
+            Arrays may be changed as soon as this returns.
 
         Raises
         ------
         ValueError
-            If an image is of another kind, or there are too many.
+            If a picture is of another kind, or there are too many.
         RuntimeError
             If two batches are under way.
         DetectorError
             If the GPU's memory does not do for smaller batches either.
         """
-        self._require_images(images)
+        self._require_pictures(pictures)
         if not self._free:
             raise RuntimeError("two batches are under way; collect one first")
         slot = self._free.pop()
         try:
-            if len(images) <= self._cap:
+            if len(pictures) <= self._cap:
                 try:
-                    self._launch(slot, images)
+                    self._launch(slot, pictures)
                 except RuntimeError as exc:
                     if not _is_out_of_memory(exc):
                         raise
-                    self._shrink(len(images))
+                    self._shrink(len(pictures))
                 else:
-                    return Ticket(len(images), slot, None)
-            results = self._in_parts(slot, images)
+                    return Ticket(len(pictures), slot, None)
+            results = self._in_parts(slot, pictures)
         except BaseException:
             self._free.append(slot)
             raise
         self._free.append(slot)
-        return Ticket(len(images), None, results)
+        return Ticket(len(pictures), None, results)
 
     def collect(self, ticket: Ticket) -> list[PoseDetections]:
         """Wait for a batch and return the people of each of its frames.
@@ -265,23 +263,24 @@ class PoseEngine:
         del self._runner
         self._free_unused()
 
-    def _launch(self, slot: Slot, images: Sequence[ImageArray]) -> None:
+    def _launch(self, slot: Slot, pictures: Sequence[Picture]) -> None:
         """Queue everything that a batch needs."""
         if self._on_batch is not None:
-            self._on_batch(len(images))
-        slot.boxes = self._letterboxes(images)
-        shape = (self._size(len(images)), slot.boxes[0].height, slot.boxes[0].width)
+            self._on_batch(len(pictures))
+        slot.boxes = self._letterboxes(pictures)
+        shape = (self._size(len(pictures)), slot.boxes[0].height, slot.boxes[0].width)
+        self._streams.after_caller(self._device)
         with self._computing():
-            pictures = self._runner.pictures(shape)
-            layouts = slot.send(images, slot.boxes, self._packers)
+            network_input = self._runner.pictures(shape)
+            layouts = slot.send(pictures, slot.boxes, self._packers)
             computing = self._streams.computing
             if computing is not None and self._streams.copying is not None:
                 computing.wait_stream(self._streams.copying)
-            letterbox_batch(slot.packed, layouts, slot.layouts, pictures)
+            letterbox_batch(slot.packed, layouts, slot.layouts, network_input)
             slot.marks.set("letterboxed", computing)
             people = self._runner.run(shape)
             slot.marks.set("decoded", computing)
-            slot.fetch(people[: len(images)])
+            slot.fetch(people[: len(pictures)])
             slot.marks.set("fetched", computing)
         self._note_success()
 
@@ -304,13 +303,13 @@ class PoseEngine:
             self.on_stage("postprocess", marks.seconds("decoded", "fetched") + host_s)
         return results
 
-    def _in_parts(self, slot: Slot, images: Sequence[ImageArray]) -> list[PoseDetections]:
+    def _in_parts(self, slot: Slot, pictures: Sequence[Picture]) -> list[PoseDetections]:
         """Take a batch through in parts of the largest size that there is memory for."""
         results: list[PoseDetections] = []
         size = self._cap
         try:
-            for start in range(0, len(images), size):
-                self._launch(slot, images[start : start + size])
+            for start in range(0, len(pictures), size):
+                self._launch(slot, pictures[start : start + size])
                 results += self._finish(slot)
         except RuntimeError as exc:
             if not _is_out_of_memory(exc):
@@ -340,14 +339,15 @@ class PoseEngine:
             self._cap *= 2
             self._n_batches_well = 0
 
-    def _letterboxes(self, images: Sequence[ImageArray]) -> list[Letterbox]:
+    def _letterboxes(self, pictures: Sequence[Picture]) -> list[Letterbox]:
         """Return where each picture lies in the network's input."""
         size = self._config.image_size
+        shapes = [_height_and_width(picture) for picture in pictures]
         if not self._config.is_square:
-            boxes = [Letterbox.fit_rectangle(image.shape, size, self._stride) for image in images]
+            boxes = [Letterbox.fit_rectangle(shape, size, self._stride) for shape in shapes]
             if len({(box.height, box.width) for box in boxes}) == 1:
                 return boxes
-        return [Letterbox.fit(image.shape, size, size) for image in images]
+        return [Letterbox.fit(shape, size, size) for shape in shapes]
 
     def _size(self, n_frames: int) -> int:
         """Return how many pictures the network is run on; a CPU need not fill up."""
@@ -355,13 +355,21 @@ class PoseEngine:
             return n_frames
         return next(size for size in BATCH_SIZES if size >= n_frames)
 
-    def _require_images(self, images: Sequence[ImageArray]) -> None:
-        if not 1 <= len(images) <= self._config.max_batch:
-            raise ValueError(f"a batch has 1 to {self._config.max_batch} images, got {len(images)}")
-        for image in images:
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    def _require_pictures(self, pictures: Sequence[Picture]) -> None:
+        if not 1 <= len(pictures) <= self._config.max_batch:
+            raise ValueError(
+                f"a batch has 1 to {self._config.max_batch} pictures, got {len(pictures)}"
+            )
+        for picture in pictures:
+            channels = (
+                picture.shape[2 if isinstance(picture, np.ndarray) else 0]
+                if picture.ndim == 3
+                else 0
+            )
+            if channels != 3 or str(picture.dtype) not in _BYTES:
                 raise ValueError(
-                    f"an image must be uint8 of shape (H, W, 3), got {image.dtype} {image.shape}"
+                    f"a picture must be a uint8 array of shape (H, W, 3) or tensor of shape "
+                    f"(3, H, W), got {picture.dtype} {tuple(picture.shape)}"
                 )
 
     @contextlib.contextmanager
@@ -379,6 +387,11 @@ class PoseEngine:
         if self._is_cuda:
             torch.cuda.synchronize(self._device)
             torch.cuda.empty_cache()
+
+
+def _height_and_width(picture: Picture) -> tuple[int, ...]:
+    is_array = isinstance(picture, np.ndarray)
+    return tuple(picture.shape[:2] if is_array else picture.shape[1:])
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:

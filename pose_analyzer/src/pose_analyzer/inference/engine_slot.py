@@ -8,6 +8,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+import numpy as np
+
 from pose_analyzer.inference.device_decode import ROW
 from pose_analyzer.inference.device_letterbox import (
     N_LAYOUT,
@@ -16,6 +18,7 @@ from pose_analyzer.inference.device_letterbox import (
     layout,
     pack,
     packing_for,
+    unpacked,
 )
 from pose_analyzer.inference.preprocess import Letterbox
 from pose_analyzer.types import ImageArray
@@ -30,7 +33,10 @@ _MARKS: Final[tuple[Mark, ...]] = ("begun", "letterboxed", "decoded", "fetched")
 _GROWTH_BYTES: Final = 1 << 22
 
 
-_PackingJob: TypeAlias = tuple[ImageArray, Packing, ImageArray]
+Picture: TypeAlias = "ImageArray | Tensor"
+"""A uint8 array of shape (H, W, 3), BGR, on the host; or a uint8 tensor of shape (3, H, W), RGB, on
+the engine's device."""
+_PackingJob: TypeAlias = tuple[ImageArray, Packing, ImageArray, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,13 @@ class Streams:
             return cls(None, None)
         copying, computing = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
         return cls(copying, computing)
+
+    def after_caller(self, device: torch.device) -> None:
+        """Let the copies wait for what the caller has queued, such as the making of pictures."""
+        import torch
+
+        if self.copying is not None:
+            self.copying.wait_stream(torch.cuda.current_stream(device))
 
 
 class Marks:
@@ -102,6 +115,7 @@ class Slot:
 
         self.marks = Marks(device)
         self.boxes: list[Letterbox] = []
+        self._held: list[Tensor] = []
         self._device = device
         self._streams = streams
         self._is_cuda = device.type == "cuda"
@@ -126,35 +140,41 @@ class Slot:
         return self._layouts_received
 
     def send(
-        self, images: Sequence[ImageArray], boxes: Sequence[Letterbox], packers: Executor | None
+        self, pictures: Sequence[Picture], boxes: Sequence[Letterbox], packers: Executor | None
     ) -> list[tuple[int, ...]]:
         """Pack pictures and queue their copies to the device; return their layouts.
 
         Parameters
         ----------
-        images : sequence of uint8 arrays, shape (H, W, 3)
+        pictures : sequence of Picture
         boxes : sequence of Letterbox
             One for each.
         packers : Executor, optional
             Who packs, several pictures at a time; the caller's thread without it.
         """
-        packings = [packing_for(box) for box in boxes]
+        packings = [
+            packing_for(box) if isinstance(picture, np.ndarray) else unpacked(box)
+            for picture, box in zip(pictures, boxes, strict=True)
+        ]
         offsets = [0]
         for packing in packings:
             offsets.append(offsets[-1] + aligned(packing.n_bytes))
         self._reserve(offsets.pop())
-        host = self._sent.numpy()
-        jobs = [
-            (image, packing, host[offset : offset + packing.n_bytes])
-            for image, packing, offset in zip(images, packings, offsets, strict=True)
-        ]
         self.marks.set("begun", self._streams.copying)
-        layouts = [layout(box, offset) for box, offset in zip(boxes, offsets, strict=True)]
+        layouts = [layout(*each) for each in zip(boxes, packings, offsets, strict=True)]
         self._send_layouts(layouts)
+        host = self._sent.numpy()
+        jobs: list[_PackingJob] = []
+        self._held = []
+        for picture, packing, offset in zip(pictures, packings, offsets, strict=True):
+            if isinstance(picture, np.ndarray):
+                jobs.append((picture, packing, host[offset : offset + packing.n_bytes], offset))
+            else:
+                self._copy_across(picture, offset)
         # Each picture leaves as soon as it is packed, while the next ones still are.
         run = map if packers is None or len(jobs) == 1 else packers.map
-        for offset, packing, _ in zip(offsets, packings, run(_pack, jobs), strict=True):
-            self._copy_up(offset, offset + packing.n_bytes)
+        for start, end in run(_pack, jobs):
+            self._copy_up(start, end)
         return layouts
 
     def fetch(self, people: Tensor) -> None:
@@ -194,6 +214,17 @@ class Slot:
         with torch.cuda.stream(self._streams.copying):
             self._layouts_received[:n].copy_(self._layouts_sent[:n], non_blocking=True)
 
+    def _copy_across(self, picture: Tensor, offset: int) -> None:
+        """Write a picture that is on the device, RGB planes, as BGR pixels."""
+        import torch
+
+        # Its memory must not be used again before it is read.
+        self._held.append(picture)
+        _, height, width = picture.shape
+        target = self._received[offset : offset + picture.numel()].view(height, width, 3)
+        with torch.cuda.stream(self._streams.copying):
+            target.copy_(picture.flip(0).permute(1, 2, 0), non_blocking=True)
+
     def _copy_up(self, start: int, end: int) -> None:
         import torch
 
@@ -202,5 +233,8 @@ class Slot:
                 self._received[start:end].copy_(self._sent[start:end], non_blocking=True)
 
 
-def _pack(job: _PackingJob) -> None:
-    pack(*job)
+def _pack(job: _PackingJob) -> tuple[int, int]:
+    """Pack a picture and return where it starts and ends."""
+    image, packing, target, start = job
+    pack(image, packing, target)
+    return start, start + packing.n_bytes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from pose_analyzer.errors import DependencyMissingError, DetectorError
+from pose_analyzer.errors import DependencyMissingError, DetectorError, UnknownNetworkError
 from pose_analyzer.inference.backends.ultralytics_model import LOAD_ERRORS, load_ultralytics
 from pose_analyzer.inference.convolution_matching import Graph, match_convolutions
 from pose_analyzer.skeleton import N_COCO
@@ -86,8 +86,10 @@ def load_pose_network(weights: Path) -> PoseNetwork:
     ------
     DependencyMissingError
         If ultralytics, or onnx for such a file, is not installed.
+    UnknownNetworkError
+        If it is no pose network of the COCO keypoints, or of another kind than the known ones.
     DetectorError
-        If the file is no pose network of the COCO keypoints with a head that can be read here.
+        If the file cannot be read.
     """
     if weights.suffix == ".onnx":
         return _from_onnx(weights)
@@ -131,7 +133,7 @@ def _network(model: torch.nn.Module, name: str) -> PoseNetwork:
         and not getattr(head, "end2end", False)
     )
     if not is_readable:
-        raise DetectorError(
+        raise UnknownNetworkError(
             f"{name} has no pose head of {N_COCO} COCO keypoints that the batched engine reads; "
             f"give a YOLO11 or YOLOv8 pose network"
         )
@@ -146,7 +148,7 @@ def _from_onnx(weights: Path) -> PoseNetwork:
     n_rows = graph.output[0].type.tensor_type.shape.dim[1].dim_value
     n_classes = n_rows - 4 - 3 * N_COCO
     if n_classes < 1:
-        raise DetectorError(
+        raise UnknownNetworkError(
             f"{weights} is not a raw pose network of {N_COCO} COCO keypoints: its output has "
             f"{n_rows} rows, not 56"
         )
@@ -158,7 +160,7 @@ def _from_onnx(weights: Path) -> PoseNetwork:
             _copy_weights(graph, pairs)
             network.module.requires_grad_(False)
             return network
-    raise DetectorError(
+    raise UnknownNetworkError(
         f"the convolutions of {weights} are those of no known architecture "
         f"({', '.join(ARCHITECTURES)}); use it with device 'cpu', or give its .pt file"
     )
@@ -233,7 +235,9 @@ def _copy_weights(graph: onnx.GraphProto, pairs: Sequence[tuple[str, Node]]) -> 
         names = list(makers[name].input[1:])
         parameters = _parameters(step)
         if len(names) != len(parameters):
-            raise DetectorError(f"convolution {name} has no bias: its normalisation is not fused")
+            raise UnknownNetworkError(
+                f"convolution {name} has no bias: its normalisation is not fused"
+            )
         for tensor_name, parameter in zip(names, parameters, strict=True):
             value = np.array(numpy_helper.to_array(tensors[tensor_name]), dtype=np.float32)
             parameter.data.copy_(torch.from_numpy(value))
