@@ -119,7 +119,9 @@ def decode_on_device(
     places = places.gather(1, order)
     people = candidates.gather(1, order[..., None].expand(-1, -1, 4))
     points = _keypoints(_pick(keypoints, places), cells, places)
-    return torch.cat([people, best[..., None], points], dim=2)
+    rows = torch.cat([people, best[..., None], points], dim=2)
+    # A small input has fewer cells than there is room for people.
+    return torch.nn.functional.pad(rows, (0, 0, 0, config.n_people - n_people))
 
 
 def _pick(values: Tensor, places: Tensor) -> Tensor:

@@ -27,9 +27,6 @@ from pose_analyzer.types import Frame, PoseDetections
 
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
 """Batches that a graph is recorded for; another number of frames takes the next larger one."""
-RECOVERY_BATCHES: Final = 1000
-"""Batches without trouble after which the cap doubles again: half a minute at 30 batches a second
-(chosen by us)."""
 _N_SLOTS: Final = 2
 _BYTES: Final = ("uint8", "torch.uint8")
 _MAX_PACKERS: Final = 8
@@ -50,6 +47,9 @@ class EngineConfig:
         if all frames of a batch have the same one, as Ultralytics does for frames of one size.
     max_batch : int
         Most frames of one run of the network, one of `BATCH_SIZES`.
+    recovery_batches : int
+        Batches without trouble after which the largest batch, halved for lack of memory, doubles
+        again: half a minute at 30 batches a second (chosen by us).
     decode : DecodeConfig
         What is kept of the output.
     """
@@ -58,6 +58,7 @@ class EngineConfig:
     is_half: bool = True
     is_square: bool = False
     max_batch: int = BATCH_SIZES[-1]
+    recovery_batches: int = 1000
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
@@ -87,7 +88,7 @@ class PoseEngine:
     caller who submits the next before collecting the last overlaps copies with the network.
 
     If the GPU's memory runs out, the largest batch halves, the frames are tried once more in
-    smaller batches, and the event is counted; after `RECOVERY_BATCHES` it doubles again.
+    smaller batches, and the event is counted; after ``recovery_batches`` it doubles again.
 
     One thread at a time.
 
@@ -335,7 +336,10 @@ class PoseEngine:
     def _note_success(self) -> None:
         """Count a batch without trouble, and try larger ones again after many."""
         self._n_batches_well += 1
-        if self._cap < self._config.max_batch and self._n_batches_well >= RECOVERY_BATCHES:
+        if (
+            self._cap < self._config.max_batch
+            and self._n_batches_well >= self._config.recovery_batches
+        ):
             self._cap *= 2
             self._n_batches_well = 0
 

@@ -20,10 +20,15 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.autograd.graph import Node
 
-ARCHITECTURES: Final = tuple(
-    f"{family}{size}-pose.yaml" for family in ("yolo11", "yolov8") for size in "nsmlx"
-)
-"""What the weights of an ONNX file are tried on, smallest first."""
+ARCHITECTURES: Final = {
+    16: ("yolo11n-pose.yaml", "yolov8n-pose.yaml"),
+    32: ("yolo11s-pose.yaml", "yolov8s-pose.yaml"),
+    48: ("yolov8m-pose.yaml",),
+    64: ("yolo11m-pose.yaml", "yolo11l-pose.yaml", "yolov8l-pose.yaml"),
+    80: ("yolov8x-pose.yaml",),
+    96: ("yolo11x-pose.yaml",),
+}
+"""What the weights of an ONNX file are tried on, by the channels of the first convolution."""
 _BINS: Final = 16
 """Bins of the distribution that a side of a box is read from, in every network named above."""
 _BINS_SHAPE: Final = (1, _BINS, 1, 1)
@@ -109,7 +114,7 @@ def untrained_network(architecture: str = "yolo11n-pose.yaml", n_classes: int = 
     Parameters
     ----------
     architecture : str
-        One of `ARCHITECTURES`.
+        A name that Ultralytics knows, such as those of `ARCHITECTURES`.
     n_classes : int
         Kinds of things it tells apart; a pose network has one, the person.
     """
@@ -153,7 +158,8 @@ def _from_onnx(weights: Path) -> PoseNetwork:
             f"{n_rows} rows, not 56"
         )
     found = _onnx_graph(graph)
-    for architecture in ARCHITECTURES:
+    widths = {tensor.dims[0] for tensor in graph.initializer if tuple(tensor.dims[1:2]) == (3,)}
+    for architecture in (name for width in widths for name in ARCHITECTURES.get(width, ())):
         network = untrained_network(architecture, n_classes)
         pairs = match_convolutions(found, _module_graph(network))
         if pairs is not None:
@@ -161,8 +167,8 @@ def _from_onnx(weights: Path) -> PoseNetwork:
             network.module.requires_grad_(False)
             return network
     raise UnknownNetworkError(
-        f"the convolutions of {weights} are those of no known architecture "
-        f"({', '.join(ARCHITECTURES)}); use it with device 'cpu', or give its .pt file"
+        f"the convolutions of {weights} are those of no known architecture, YOLO11 or YOLOv8 of "
+        f"any size; use it with device 'cpu', or give its .pt file"
     )
 
 
@@ -183,7 +189,7 @@ def _read_onnx(weights: Path) -> onnx.GraphProto:
 
 def _onnx_graph(graph: onnx.GraphProto) -> Graph[str]:
     """Return an ONNX graph with its values as nodes."""
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    shapes = {name: tuple(tensor.dims) for name, tensor in _onnx_tensors(graph).items()}
     makers = {name: node for node in graph.node for name in node.output}
 
     def inputs(name: str) -> Sequence[str]:
@@ -196,6 +202,15 @@ def _onnx_graph(graph: onnx.GraphProto) -> Graph[str]:
         return None if of_weight == _BINS_SHAPE else of_weight
 
     return Graph([output.name for output in graph.output], inputs, shape)
+
+
+def _onnx_tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Return the stored tensors by all their names: exporters store equal ones once."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Identity" and node.input[0] in tensors:
+            tensors[node.output[0]] = tensors[node.input[0]]
+    return tensors
 
 
 def _module_graph(network: PoseNetwork) -> Graph[Node]:
@@ -229,7 +244,7 @@ def _copy_weights(graph: onnx.GraphProto, pairs: Sequence[tuple[str, Node]]) -> 
     import torch
     from onnx import numpy_helper
 
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    tensors = _onnx_tensors(graph)
     makers = {node.output[0]: node for node in graph.node if node.op_type == "Conv"}
     for name, step in pairs:
         names = list(makers[name].input[1:])
