@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -10,7 +11,6 @@ from hypothesis import given, settings, strategies as st
 from pose_analyzer.inference.decode import decode_yolo_pose
 from pose_analyzer.inference.device_decode import Cells, DecodeConfig, decode_on_device
 from pose_analyzer.inference.preprocess import NetworkArray
-from pose_analyzer.types import FloatArray
 
 HEIGHT, WIDTH, STRIDES = 64, 96, (8, 16, 32)
 CELLS = Cells.of_input(HEIGHT, WIDTH, STRIDES, torch.device("cpu"))
@@ -39,11 +39,13 @@ def as_exported(boxes: torch.Tensor, scores: torch.Tensor, keypoints: torch.Tens
     points[:, :, :2] = (2.0 * points[:, :, :2] + centres.T - 0.5) * strides[:, 0]
     points[:, :, 2] = sigmoid(points[:, :, 2])
     rows = [corners, sigmoid(scores.numpy()), points.reshape(len(boxes), 51, N_CELLS)]
-    return np.concatenate(rows, axis=1).astype(np.float32)
+    output: NetworkArray = np.concatenate(rows, axis=1).astype(np.float32)
+    return output
 
 
-def sigmoid(logits: FloatArray) -> FloatArray:
-    return 1.0 / (1.0 + np.exp(-logits))
+def sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    share: npt.NDArray[np.float32] = 1.0 / (1.0 + np.exp(-logits))
+    return share
 
 
 @given(seed=st.integers(0, 10_000), confidence=st.sampled_from([0.1, 0.25, 0.6]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ ONNX_WEIGHTS = DATA / "weights" / "yolo11n-pose.onnx"
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 
-def graph(edges: dict[str, list[str]], shapes: dict[str, tuple[int, ...]]) -> Graph[str]:
+def graph(edges: dict[str, list[str]], shapes: Mapping[str, tuple[int, ...]]) -> Graph[str]:
     """Return a graph that ends in ``out``."""
     return Graph(["out"], lambda node: edges.get(node, []), shapes.get)
 
