@@ -415,8 +415,7 @@ def out_of_memory(bench: Bench) -> None:
             raise torch.OutOfMemoryError("injected")
 
     with bench.engine(on_batch=inject) as engine:
-        # Twice the halving is needed to come down to 8, so one retry does not do from 32.
-        found = engine.infer(as_frames(images[:16]))
+        found = engine.infer(as_frames(images))
         rows.append(["injected above 8", engine.n_out_of_memory, engine.max_batch, len(found)])
     total = torch.cuda.get_device_properties(DEVICE).total_memory
     with bench.engine() as engine:

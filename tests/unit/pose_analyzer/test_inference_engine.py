@@ -190,7 +190,17 @@ def test_the_next_frames_come_in_batches_that_fit() -> None:
     assert engine.n_out_of_memory == 1
 
 
-def test_frames_are_tried_once_more_only_then_the_detector_fails_and_goes_on() -> None:
+def test_a_batch_halves_until_it_fits() -> None:
+    memory = Memory(1)
+    engine, _ = engine_on(on_batch=memory)
+    expected = noses(engine_on()[0], FRAMES[:4])
+    for one, other in zip(noses(engine, FRAMES[:4]), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert memory.asked == [4, 2, 1, 1, 1, 1]
+    assert (engine.n_out_of_memory, engine.max_batch) == (2, 1)
+
+
+def test_without_memory_for_one_frame_the_detector_fails_and_goes_on_later() -> None:
     memory = Memory(0)
     engine, _ = engine_on(on_batch=memory)
     with pytest.raises(DetectorError, match="free some"):

@@ -87,8 +87,8 @@ class PoseEngine:
     three as one CUDA graph; one copy brings the people back. Two batches may be under way, so a
     caller who submits the next before collecting the last overlaps copies with the network.
 
-    If the GPU's memory runs out, the largest batch halves, the frames are tried once more in
-    smaller batches, and the event is counted; after ``recovery_batches`` it doubles again.
+    If the GPU's memory runs out, the largest batch halves, the frames are tried again in smaller
+    batches, each of which may halve it again, and the event is counted; after ``recovery_batches`` it doubles again.
 
     One thread at a time.
 
@@ -176,7 +176,7 @@ class PoseEngine:
         Raises
         ------
         DetectorError
-            If the GPU's memory does not do for smaller batches either.
+            If the GPU's memory does not do for a single frame.
         """
         images = [frame.image for frame in frames]
         results: list[PoseDetections] = []
@@ -205,7 +205,7 @@ class PoseEngine:
         RuntimeError
             If two batches are under way.
         DetectorError
-            If the GPU's memory does not do for smaller batches either.
+            If the GPU's memory does not do for a single frame.
         """
         self._require_pictures(pictures)
         if not self._free:
@@ -307,19 +307,19 @@ class PoseEngine:
     def _in_parts(self, slot: Slot, pictures: Sequence[Picture]) -> list[PoseDetections]:
         """Take a batch through in parts of the largest size that there is memory for."""
         results: list[PoseDetections] = []
-        size = self._cap
-        try:
-            for start in range(0, len(pictures), size):
-                self._launch(slot, pictures[start : start + size])
+        while len(results) < len(pictures):
+            size = self._cap
+            try:
+                self._launch(slot, pictures[len(results) : len(results) + size])
                 results += self._finish(slot)
-        except RuntimeError as exc:
-            if not _is_out_of_memory(exc):
-                raise
-            self._shrink(size)
-            raise DetectorError(
-                f"the GPU's memory does not do for a batch of {size} either; free some, or take "
-                f"fewer streams"
-            ) from exc
+            except RuntimeError as exc:
+                if not _is_out_of_memory(exc):
+                    raise
+                self._shrink(size)
+                if size == 1:
+                    raise DetectorError(
+                        "the GPU's memory does not do for a single frame; free some of it"
+                    ) from exc
         return results
 
     def _shrink(self, n_frames: int) -> None:
