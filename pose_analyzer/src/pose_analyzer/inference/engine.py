@@ -88,7 +88,8 @@ class PoseEngine:
     caller who submits the next before collecting the last overlaps copies with the network.
 
     If the GPU's memory runs out, the largest batch halves, the frames are tried again in smaller
-    batches, each of which may halve it again, and the event is counted; after ``recovery_batches`` it doubles again.
+    batches, each of which may halve it again, and the event is counted; after
+    ``recovery_batches`` it doubles again.
 
     One thread at a time.
 
