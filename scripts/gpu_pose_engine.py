@@ -26,7 +26,8 @@ from report_lib import Report, Timing, measure
 
 from pose_analyzer.inference.backends.onnx_runtime import available_cores
 from pose_analyzer.inference.device_letterbox import has_triton, packing_for
-from pose_analyzer.inference.engine import BATCH_SIZES, EngineConfig, PoseEngine
+from pose_analyzer.inference.engine import PoseEngine
+from pose_analyzer.inference.engine_batch import BATCH_SIZES, EngineConfig
 from pose_analyzer.inference.jpeg import (
     Decoded,
     GpuJpegDecoder,

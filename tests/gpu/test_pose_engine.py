@@ -17,7 +17,8 @@ from pose_analyzer.inference.device_letterbox import (
     pack,
     packing_for,
 )
-from pose_analyzer.inference.engine import EngineConfig, PoseEngine
+from pose_analyzer.inference.engine import PoseEngine
+from pose_analyzer.inference.engine_batch import EngineConfig
 from pose_analyzer.inference.pose_network import untrained_network
 from pose_analyzer.inference.preprocess import Letterbox, network_input
 from pose_analyzer.types import Frame, ImageArray, PoseDetections

@@ -26,7 +26,9 @@ from pose_analyzer.inference.detector import (
     TimedDetector,
 )
 from pose_analyzer.inference.device_decode import DecodeConfig
-from pose_analyzer.inference.engine import EngineConfig, PoseEngine
+from pose_analyzer.inference.engine import PoseEngine
+from pose_analyzer.inference.engine_batch import EngineConfig
+from pose_analyzer.inference.network_precision import Precision
 from pose_analyzer.inference.pose_network import load_pose_network
 from pose_analyzer.inference.weights import download_target, find_weights
 
@@ -43,7 +45,6 @@ __all__ = [
 DetectorName = Literal["auto", "mediapipe", "yolo"]
 DETECTOR_NAMES: Final[tuple[str, ...]] = get_args(DetectorName)
 """What `make_detector` takes."""
-Precision = Literal["fp16", "fp32"]
 _ENGINE_WEIGHTS: Final = (".pt", ".onnx")
 
 
@@ -111,7 +112,7 @@ class _YoloOptions:
     confidence: float
     image_size: int
     threads: int | None
-    is_half: bool
+    precision: Precision
 
 
 class YOLOPosev11Detector(TimedDetector):
@@ -140,8 +141,8 @@ class YOLOPosev11Detector(TimedDetector):
         Whether to fetch missing weights from their official release. No checksum is published, so
         it is not done unasked.
     precision : str
-        ``"fp16"`` or ``"fp32"``, of the batched engine; anything else calculates as its weights
-        are stored.
+        ``"fp16"``, ``"tf32"`` or ``"fp32"``, of the batched engine; anything else calculates as
+        its weights are stored.
 
     Raises
     ------
@@ -172,9 +173,11 @@ class YOLOPosev11Detector(TimedDetector):
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         if precision not in get_args(Precision):
-            raise ValueError(f"precision must be 'fp16' or 'fp32', got {precision!r}")
+            raise ValueError(
+                f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}"
+            )
         path = _yolo_weights(weights, download=download)
-        options = _YoloOptions(device, confidence, image_size, threads, precision == "fp16")
+        options = _YoloOptions(device, confidence, image_size, threads, precision)
         super().__init__(path.name, _yolo_backend(path, options))
 
 
@@ -216,7 +219,7 @@ def _open_engine(path: Path, options: _YoloOptions) -> PoseEngine:
     """Return the batched engine, ready for frames of 16:9."""
     config = EngineConfig(
         image_size=options.image_size,
-        is_half=options.is_half,
+        precision=options.precision,
         decode=DecodeConfig(confidence=options.confidence),
     )
     engine = PoseEngine(load_pose_network(path), options.device or "cuda", config)

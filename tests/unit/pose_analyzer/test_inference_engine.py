@@ -10,7 +10,8 @@ import torch
 
 from pose_analyzer.errors import DetectorError
 from pose_analyzer.inference.detector import StageListener, TimedDetector
-from pose_analyzer.inference.engine import EngineConfig, PoseEngine
+from pose_analyzer.inference.engine import PoseEngine
+from pose_analyzer.inference.engine_batch import EngineConfig
 from pose_analyzer.inference.pose_network import PoseNetwork
 from pose_analyzer.skeleton import N_COCO
 from pose_analyzer.types import FloatArray, Frame, ImageArray

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pose_analyzer.inference.decode import NMS_IOU
+from pose_analyzer.inference.device_letterbox import has_triton
 from pose_analyzer.skeleton import N_COCO
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class DecodeConfig:
     iou : float
         Overlap of boxes above which the less sure one goes.
     n_candidates : int
-        Boxes that enter the overlap test, best first: some 20 of one person (chosen by us).
+        Boxes that enter the overlap test, best first: some 20 of one person (chosen by us). The
+        fused kernel for CUDA takes all.
     n_people : int
         Most people of a picture (chosen by us).
     """
@@ -106,6 +108,17 @@ def decode_on_device(
     .. [1] X. Li et al., "Generalized Focal Loss", NeurIPS 2020: a side as a distribution.
     .. [2] D. Maji et al., "YOLO-Pose", CVPR Workshops 2022: keypoints from the cell of a box.
     """
+    if boxes.is_cuda and has_triton():
+        from pose_analyzer.inference.people_kernel import launch
+
+        return launch(boxes, scores, keypoints, cells, config)
+    return _decode(boxes, scores, keypoints, cells, config)
+
+
+def _decode(
+    boxes: Tensor, scores: Tensor, keypoints: Tensor, cells: Cells, config: DecodeConfig
+) -> Tensor:
+    """Do the work of `decode_on_device` with PyTorch's own operations."""
     import torch
 
     n_cells = boxes.shape[2]

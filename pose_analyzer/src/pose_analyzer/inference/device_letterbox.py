@@ -68,17 +68,28 @@ def aligned(n_bytes: int) -> int:
     return -(-n_bytes // _ALIGNMENT) * _ALIGNMENT
 
 
-def pack(image: ImageArray, packing: Packing, target: ImageArray) -> None:
-    """Copy the lines that are needed into a flat array of ``packing.n_bytes`` bytes.
+def pack(
+    image: ImageArray, packing: Packing, target: ImageArray, lines: slice = slice(None)
+) -> None:
+    """Copy the lines that are needed, or some of these, into a flat array.
 
     It lets other threads run meanwhile.
+
+    Parameters
+    ----------
+    image : uint8 array, shape (H, W, 3)
+    packing : Packing
+    target : uint8 array, shape (packing.n_bytes,)
+    lines : slice
+        Which of the lines that are sent.
     """
+    n_lines = len(image) if packing.lines is None else len(packing.lines)
+    rows = target.reshape(n_lines, *image.shape[1:])[lines]
     if packing.lines is None:
-        np.copyto(target.reshape(image.shape), image)
+        np.copyto(rows, image[lines])
     else:
-        shape = (len(packing.lines), *image.shape[1:])
         # Any other mode than "raise" writes straight into the target.
-        np.take(image, packing.lines, axis=0, out=target.reshape(shape), mode="clip")
+        np.take(image, packing.lines[lines], axis=0, out=rows, mode="clip")
 
 
 def unpacked(box: Letterbox) -> Packing:

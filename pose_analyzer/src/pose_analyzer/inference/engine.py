@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -16,67 +15,25 @@ from pose_analyzer.errors import DetectorError
 from pose_analyzer.inference.backends.onnx_runtime import available_cores
 from pose_analyzer.inference.decode import CocoPeople, people_in_pictures
 from pose_analyzer.inference.detector import StageListener
-from pose_analyzer.inference.device_decode import DecodeConfig
 from pose_analyzer.inference.device_letterbox import letterbox_batch
+from pose_analyzer.inference.engine_batch import (
+    BATCH_SIZES,
+    EngineConfig,
+    Ticket,
+    batch_size,
+    is_out_of_memory,
+    letterboxes,
+    require_pictures,
+)
 from pose_analyzer.inference.engine_slot import Picture, Slot, Streams
-from pose_analyzer.inference.network_runner import NetworkRunner
+from pose_analyzer.inference.network_runner import InputShape, NetworkRunner
+from pose_analyzer.inference.packing_crew import PackingCrew
 from pose_analyzer.inference.pose_network import PoseNetwork
-from pose_analyzer.inference.preprocess import Letterbox
 from pose_analyzer.skeleton import N_COCO
 from pose_analyzer.types import Frame, PoseDetections
 
-BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
-"""Batches that a graph is recorded for; another number of frames takes the next larger one."""
 _N_SLOTS: Final = 2
-_BYTES: Final = ("uint8", "torch.uint8")
-_MAX_PACKERS: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """How the engine works.
-
-    Attributes
-    ----------
-    image_size : int
-        Longer side of the network's input in pixels.
-    is_half : bool
-        Whether to calculate in FP16 on a GPU; a CPU takes FP32 always.
-    is_square : bool
-        Whether the input is square always. Otherwise it is the rectangle with the least padding,
-        if all frames of a batch have the same one, as Ultralytics does for frames of one size.
-    max_batch : int
-        Most frames of one run of the network, one of `BATCH_SIZES`.
-    recovery_batches : int
-        Batches without trouble after which the largest batch, halved for lack of memory, doubles
-        again: half a minute at 30 batches a second (chosen by us).
-    decode : DecodeConfig
-        What is kept of the output.
-    """
-
-    image_size: int = 640
-    is_half: bool = True
-    is_square: bool = False
-    max_batch: int = BATCH_SIZES[-1]
-    recovery_batches: int = 1000
-    decode: DecodeConfig = field(default_factory=DecodeConfig)
-
-    def __post_init__(self) -> None:
-        if self.max_batch not in BATCH_SIZES:
-            raise ValueError(f"max_batch must be one of {BATCH_SIZES}, got {self.max_batch}")
-
-
-class Ticket:
-    """A batch that was submitted; `PoseEngine.collect` takes it once."""
-
-    __slots__ = ("n_frames", "results", "slot")
-
-    def __init__(
-        self, n_frames: int, slot: Slot | None, results: list[PoseDetections] | None
-    ) -> None:
-        self.n_frames = n_frames
-        self.slot = slot
-        self.results = results
+_MOST_PACKERS: Final = 8
 
 
 class PoseEngine:
@@ -134,14 +91,19 @@ class PoseEngine:
         self._streams = Streams.of(self._device)
         decode = self._config.decode
         self._runner = NetworkRunner(
-            network, self._device, decode, is_half=self._config.is_half and self._is_cuda
+            network,
+            self._device,
+            decode,
+            self._config.precision if self._is_cuda else "fp32",
+            is_compiled=self._config.is_compiled and self._is_cuda,
         )
         self._free = [
             Slot(self._device, self._streams, self._config.max_batch, decode.n_people)
             for _ in range(_N_SLOTS)
         ]
-        n_packers = min(_MAX_PACKERS, available_cores() // 2)
-        self._packers = ThreadPoolExecutor(n_packers) if self._is_cuda and n_packers > 1 else None
+        # The other half of the cores decodes video and judges, while frames are packed.
+        n_packers = min(_MOST_PACKERS, available_cores() // 2) if self._is_cuda else 1
+        self._crew = PackingCrew(max(1, n_packers))
 
     @property
     def max_batch(self) -> int:
@@ -159,16 +121,10 @@ class PoseEngine:
         Without it, each is recorded when it is first used, which takes up to a second.
         """
         black = np.zeros(source_shape, dtype=np.uint8)
-        (box,) = self._letterboxes([black])
+        (box,) = letterboxes([black], self._config, self._stride)
         for size in reversed(BATCH_SIZES):
             if size <= self._cap:
-                try:
-                    with self._computing():
-                        self._runner.prepare((size, box.height, box.width))
-                except RuntimeError as exc:
-                    if not _is_out_of_memory(exc):
-                        raise
-                    self._shrink(size)
+                self._try_prepare((size, box.height, box.width))
         self.collect(self.submit([black]))
 
     def infer(self, frames: Sequence[Frame]) -> list[PoseDetections]:
@@ -208,20 +164,13 @@ class PoseEngine:
         DetectorError
             If the GPU's memory does not do for a single frame.
         """
-        self._require_pictures(pictures)
+        require_pictures(pictures, self._config.max_batch)
         if not self._free:
             raise RuntimeError("two batches are under way; collect one first")
         slot = self._free.pop()
         try:
-            if len(pictures) <= self._cap:
-                try:
-                    self._launch(slot, pictures)
-                except RuntimeError as exc:
-                    if not _is_out_of_memory(exc):
-                        raise
-                    self._shrink(len(pictures))
-                else:
-                    return Ticket(len(pictures), slot, None)
+            if len(pictures) <= self._cap and self._try_launch(slot, pictures):
+                return Ticket(len(pictures), slot, None)
             results = self._in_parts(slot, pictures)
         except BaseException:
             self._free.append(slot)
@@ -259,8 +208,8 @@ class PoseEngine:
 
     def close(self) -> None:
         """Free the network, the buffers and the GPU memory that they held."""
-        if self._packers is not None:
-            self._packers.shutdown()
+        self._crew.close()
+        self._wait()
         self._free.clear()
         del self._runner
         self._free_unused()
@@ -269,12 +218,12 @@ class PoseEngine:
         """Queue everything that a batch needs."""
         if self._on_batch is not None:
             self._on_batch(len(pictures))
-        slot.boxes = self._letterboxes(pictures)
+        slot.boxes = letterboxes(pictures, self._config, self._stride)
         shape = (self._size(len(pictures)), slot.boxes[0].height, slot.boxes[0].width)
         self._streams.after_caller(self._device)
         with self._computing():
             network_input = self._runner.pictures(shape)
-            layouts = slot.send(pictures, slot.boxes, self._packers)
+            layouts = slot.send(pictures, slot.boxes, self._crew)
             computing = self._streams.computing
             if computing is not None and self._streams.copying is not None:
                 computing.wait_stream(self._streams.copying)
@@ -305,34 +254,63 @@ class PoseEngine:
             self.on_stage("postprocess", marks.seconds("decoded", "fetched") + host_s)
         return results
 
+    def _try_launch(self, slot: Slot, pictures: Sequence[Picture]) -> bool:
+        """Queue a batch; if there is no memory for it, make some, halve the cap, return False."""
+        try:
+            self._launch(slot, pictures)
+        except RuntimeError as exc:
+            if not is_out_of_memory(exc):
+                raise
+        else:
+            return True
+        # Only now: while the error is handled, its traceback holds all that the network had made.
+        slot.shrink()
+        self._shrink(len(pictures))
+        return False
+
+    def _try_prepare(self, shape: InputShape) -> None:
+        """Record the graph of a shape, or lower the largest batch below it."""
+        try:
+            with self._computing():
+                self._runner.prepare(shape)
+        except RuntimeError as exc:
+            if not is_out_of_memory(exc):
+                raise
+        else:
+            return
+        self._shrink(shape[0])
+
     def _in_parts(self, slot: Slot, pictures: Sequence[Picture]) -> list[PoseDetections]:
         """Take a batch through in parts of the largest size that there is memory for."""
         results: list[PoseDetections] = []
         while len(results) < len(pictures):
             size = self._cap
-            try:
-                self._launch(slot, pictures[len(results) : len(results) + size])
+            if self._try_launch(slot, pictures[len(results) : len(results) + size]):
                 results += self._finish(slot)
-            except RuntimeError as exc:
-                if not _is_out_of_memory(exc):
-                    raise
-                self._shrink(size)
-                if size == 1:
-                    raise DetectorError(
-                        "the GPU's memory does not do for a single frame; free some of it"
-                    ) from exc
+            elif size == 1:
+                raise DetectorError(
+                    "the GPU's memory does not do for a single frame; free some of it"
+                )
         return results
 
     def _shrink(self, n_frames: int) -> None:
-        """Halve the largest batch after memory ran out, and give back what is not needed."""
+        """Halve the largest batch after memory ran out, and give back all that can be.
+
+        All graphs go, since they share one pool, which is freed with the last of them; those that
+        are still needed are recorded again.
+        """
         self._n_out_of_memory += 1
         self._n_batches_well = 0
         self._cap = max(1, self._size(min(n_frames, self._cap)) // 2)
-        self._free_unused()
-        self._runner.forget_above(self._cap)
+        self._wait()
+        self._runner.forget()
         for slot in self._free:
             slot.shrink()
         self._free_unused()
+
+    def _size(self, n_frames: int) -> int:
+        """Return how many pictures the network is run on; a CPU need not fill up."""
+        return batch_size(n_frames) if self._is_cuda else n_frames
 
     def _note_success(self) -> None:
         """Count a batch without trouble, and try larger ones again after many."""
@@ -344,39 +322,6 @@ class PoseEngine:
             self._cap *= 2
             self._n_batches_well = 0
 
-    def _letterboxes(self, pictures: Sequence[Picture]) -> list[Letterbox]:
-        """Return where each picture lies in the network's input."""
-        size = self._config.image_size
-        shapes = [_height_and_width(picture) for picture in pictures]
-        if not self._config.is_square:
-            boxes = [Letterbox.fit_rectangle(shape, size, self._stride) for shape in shapes]
-            if len({(box.height, box.width) for box in boxes}) == 1:
-                return boxes
-        return [Letterbox.fit(shape, size, size) for shape in shapes]
-
-    def _size(self, n_frames: int) -> int:
-        """Return how many pictures the network is run on; a CPU need not fill up."""
-        if not self._is_cuda:
-            return n_frames
-        return next(size for size in BATCH_SIZES if size >= n_frames)
-
-    def _require_pictures(self, pictures: Sequence[Picture]) -> None:
-        if not 1 <= len(pictures) <= self._config.max_batch:
-            raise ValueError(
-                f"a batch has 1 to {self._config.max_batch} pictures, got {len(pictures)}"
-            )
-        for picture in pictures:
-            channels = (
-                picture.shape[2 if isinstance(picture, np.ndarray) else 0]
-                if picture.ndim == 3
-                else 0
-            )
-            if channels != 3 or str(picture.dtype) not in _BYTES:
-                raise ValueError(
-                    f"a picture must be a uint8 array of shape (H, W, 3) or tensor of shape "
-                    f"(3, H, W), got {picture.dtype} {tuple(picture.shape)}"
-                )
-
     @contextlib.contextmanager
     def _computing(self) -> Iterator[None]:
         """Queue on the stream of the network, and keep no record for training."""
@@ -385,30 +330,18 @@ class PoseEngine:
         with torch.inference_mode(), torch.cuda.stream(self._streams.computing):
             yield
 
-    def _free_unused(self) -> None:
-        """Wait until nothing runs and give unused memory back to the GPU."""
+    def _wait(self) -> None:
+        """Wait until nothing runs."""
         import torch
 
         if self._is_cuda:
             torch.cuda.synchronize(self._device)
+
+    def _free_unused(self) -> None:
+        """Give unused memory back to the GPU; nothing may be running."""
+        import torch
+
+        if self._is_cuda:
+            # Modules and graphs refer to each other in circles.
+            gc.collect()
             torch.cuda.empty_cache()
-
-
-def _height_and_width(picture: Picture) -> tuple[int, ...]:
-    is_array = isinstance(picture, np.ndarray)
-    return tuple(picture.shape[:2] if is_array else picture.shape[1:])
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    """Return whether an error, or one that it came from, says that memory ran out."""
-    import torch
-
-    while error is not None:
-        if isinstance(error, torch.OutOfMemoryError):
-            return True
-        text = str(error)
-        # Pinned memory, cuDNN and cuBLAS have no exception of their own for it.
-        if "out of memory" in text or "ALLOC_FAILED" in text:
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -16,10 +16,10 @@ from pose_analyzer.inference.device_letterbox import (
     Packing,
     aligned,
     layout,
-    pack,
     packing_for,
     unpacked,
 )
+from pose_analyzer.inference.packing_crew import PackingCrew, PackingJob
 from pose_analyzer.inference.preprocess import Letterbox
 from pose_analyzer.types import ImageArray
 
@@ -36,7 +36,6 @@ _GROWTH_BYTES: Final = 1 << 22
 Picture: TypeAlias = "ImageArray | Tensor"
 """A uint8 array of shape (H, W, 3), BGR, on the host; or a uint8 tensor of shape (3, H, W), RGB, on
 the engine's device."""
-_PackingJob: TypeAlias = tuple[ImageArray, Packing, ImageArray, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +139,7 @@ class Slot:
         return self._layouts_received
 
     def send(
-        self, pictures: Sequence[Picture], boxes: Sequence[Letterbox], packers: Executor | None
+        self, pictures: Sequence[Picture], boxes: Sequence[Letterbox], crew: PackingCrew
     ) -> list[tuple[int, ...]]:
         """Pack pictures and queue their copies to the device; return their layouts.
 
@@ -149,9 +148,11 @@ class Slot:
         pictures : sequence of Picture
         boxes : sequence of Letterbox
             One for each.
-        packers : Executor, optional
-            Who packs, several pictures at a time; the caller's thread without it.
+        crew : PackingCrew
+            Who packs.
         """
+        import torch
+
         packings = [
             packing_for(box) if isinstance(picture, np.ndarray) else unpacked(box)
             for picture, box in zip(pictures, boxes, strict=True)
@@ -162,19 +163,21 @@ class Slot:
         self._reserve(offsets.pop())
         self.marks.set("begun", self._streams.copying)
         layouts = [layout(*each) for each in zip(boxes, packings, offsets, strict=True)]
-        self._send_layouts(layouts)
         host = self._sent.numpy()
-        jobs: list[_PackingJob] = []
+        jobs: list[PackingJob] = []
         self._held = []
-        for picture, packing, offset in zip(pictures, packings, offsets, strict=True):
-            if isinstance(picture, np.ndarray):
-                jobs.append((picture, packing, host[offset : offset + packing.n_bytes], offset))
-            else:
-                self._copy_across(picture, offset)
-        # Each picture leaves as soon as it is packed, while the next ones still are.
-        run = map if packers is None or len(jobs) == 1 else packers.map
-        for start, end in run(_pack, jobs):
-            self._copy_up(start, end)
+        with torch.cuda.stream(self._streams.copying):
+            self._send_layouts(layouts)
+            for picture, packing, offset in zip(pictures, packings, offsets, strict=True):
+                if isinstance(picture, np.ndarray):
+                    target = host[offset : offset + packing.n_bytes]
+                    n_parts = crew.parts_each(len(pictures))
+                    jobs += _jobs(picture, packing, target, offset, n_parts)
+                else:
+                    self._copy_across(picture, offset)
+            # Each part leaves as soon as it is packed, while others still are.
+            for job in crew.run(jobs):
+                self._copy_up(job.start, job.end)
         return layouts
 
     def fetch(self, people: Tensor) -> None:
@@ -207,34 +210,39 @@ class Slot:
             self._streams.copying.wait_stream(self._streams.computing)
 
     def _send_layouts(self, layouts: Sequence[tuple[int, ...]]) -> None:
-        import torch
-
         n = len(layouts)
-        self._layouts_sent[:n] = torch.tensor(layouts, dtype=torch.int32)
-        with torch.cuda.stream(self._streams.copying):
-            self._layouts_received[:n].copy_(self._layouts_sent[:n], non_blocking=True)
+        self._layouts_sent.numpy()[:n] = layouts
+        self._layouts_received[:n].copy_(self._layouts_sent[:n], non_blocking=True)
 
     def _copy_across(self, picture: Tensor, offset: int) -> None:
         """Write a picture that is on the device, RGB planes, as BGR pixels."""
-        import torch
-
         # Its memory must not be used again before it is read.
         self._held.append(picture)
         _, height, width = picture.shape
         target = self._received[offset : offset + picture.numel()].view(height, width, 3)
-        with torch.cuda.stream(self._streams.copying):
-            target.copy_(picture.flip(0).permute(1, 2, 0), non_blocking=True)
+        target.copy_(picture.flip(0).permute(1, 2, 0), non_blocking=True)
 
     def _copy_up(self, start: int, end: int) -> None:
-        import torch
-
         if self._is_cuda:
-            with torch.cuda.stream(self._streams.copying):
-                self._received[start:end].copy_(self._sent[start:end], non_blocking=True)
+            self._received[start:end].copy_(self._sent[start:end], non_blocking=True)
 
 
-def _pack(job: _PackingJob) -> tuple[int, int]:
-    """Pack a picture and return where it starts and ends."""
-    image, packing, target, start = job
-    pack(image, packing, target)
-    return start, start + packing.n_bytes
+def _jobs(
+    image: ImageArray, packing: Packing, target: ImageArray, offset: int, n_parts: int
+) -> list[PackingJob]:
+    """Return the packing of a picture in parts of about as many lines."""
+    n_lines = len(image) if packing.lines is None else len(packing.lines)
+    line_bytes = packing.n_bytes // n_lines
+    edges = [n_lines * part // n_parts for part in range(n_parts + 1)]
+    return [
+        PackingJob(
+            image,
+            packing,
+            target,
+            slice(first, last),
+            offset + first * line_bytes,
+            offset + last * line_bytes,
+        )
+        for first, last in itertools.pairwise(edges)
+        if first < last
+    ]

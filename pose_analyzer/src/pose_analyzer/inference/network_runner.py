@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pose_analyzer.inference.device_decode import Cells, DecodeConfig, decode_on_device
+from pose_analyzer.inference.network_precision import Precision, library_choices, move_network
 from pose_analyzer.inference.pose_network import PoseNetwork
 
 if TYPE_CHECKING:
@@ -43,19 +42,28 @@ class NetworkRunner:
         ``cpu`` or ``cuda:N``.
     config : DecodeConfig
         What is kept of the output.
-    is_half : bool
-        Whether to calculate in FP16.
+    precision : str
+        As `Precision`.
+    is_compiled : bool
+        Whether PyTorch's compiler fuses the layers.
     """
 
     def __init__(
-        self, network: PoseNetwork, device: torch.device, config: DecodeConfig, *, is_half: bool
+        self,
+        network: PoseNetwork,
+        device: torch.device,
+        config: DecodeConfig,
+        precision: Precision = "fp32",
+        *,
+        is_compiled: bool = False,
     ) -> None:
         import torch
 
-        self._dtype = torch.float16 if is_half else torch.float32
-        network.module.to(device, self._dtype)
-        # No overload of its stub knows the argument, which it documents.
-        network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._precision: Precision = precision
+        self._dtype = move_network(network, device, precision)
+        if is_compiled:
+            module = torch.compile(network.module, mode="max-autotune-no-cudagraphs", dynamic=False)
+            network = replace(network, module=module)
         self._network = network
         self._device = device
         self._config = config
@@ -96,16 +104,21 @@ class NetworkRunner:
             self._record(prepared)
         self._prepared[shape] = prepared
 
-    def forget_above(self, n_pictures: int) -> None:
-        """Free the graphs and buffers of larger batches; nothing may be running."""
-        for shape in [shape for shape in self._prepared if shape[0] > n_pictures]:
-            del self._prepared[shape]
+    def forget(self) -> None:
+        """Free all graphs and buffers; nothing may be running."""
+        import torch
+
+        self._prepared.clear()
+        self._cells.clear()
+        if self._pool is not None:
+            # A recording that failed may have left the pool unusable.
+            self._pool = torch.cuda.graph_pool_handle()
 
     def _record(self, prepared: _Prepared) -> None:
         import torch
 
         stream = torch.cuda.current_stream(self._device)
-        with _library_choices():
+        with library_choices(self._precision):
             for _ in range(_REHEARSALS):
                 self._calculate(prepared.pictures)
             stream.synchronize()
@@ -124,20 +137,3 @@ class NetworkRunner:
                 height, width, self._network.strides, self._device
             )
         return decode_on_device(*self._network(pictures), self._cells[height, width], self._config)
-
-
-@contextlib.contextmanager
-def _library_choices() -> Iterator[None]:
-    """Let cuDNN time its kernels for each shape, and keep FP32 whole, for the time of a recording.
-
-    Both are settings of the process, so they are put back.
-    """
-    import torch
-
-    matmul_tf32 = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul_tf32

@@ -33,6 +33,8 @@ _BINS: Final = 16
 """Bins of the distribution that a side of a box is read from, in every network named above."""
 _BINS_SHAPE: Final = (1, _BINS, 1, 1)
 """Of the fixed convolution that reads the distributions, which is no part of what is loaded."""
+_BRANCHES: Final = ("cv2", "cv3", "cv4")
+"""Where the head keeps the layers of boxes, scores and keypoints, one of each grid."""
 _TRACED_SIZE: Final = 64
 
 
@@ -56,6 +58,12 @@ class PoseNetwork:
         """The last layer, which in evaluation mode would decode what it finds."""
         *_, head = self.module.get_submodule("model").children()
         return head
+
+    def last_convolutions(self) -> list[torch.nn.Module]:
+        """Return those that give the boxes, scores and keypoints of each grid."""
+        head = self.head
+        branches = [head.get_submodule(name).children() for name in _BRANCHES]
+        return [list(branch.children())[-1] for grids in branches for branch in grids]
 
     def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the last convolutions give, for N cells of all grids, finest grid first.
