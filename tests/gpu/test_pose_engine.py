@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from pose_analyzer.inference.device_decode import DecodeConfig
+from pose_analyzer.inference.device_decode import (
+    Cells,
+    DecodeConfig,
+    decode_on_device,
+    decode_plainly,
+)
 from pose_analyzer.inference.device_letterbox import (
     has_triton,
     layout,
@@ -50,7 +55,7 @@ def frames(images: list[ImageArray]) -> list[Frame]:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[PoseEngine]:
-    engine = engine_on("cuda", EngineConfig(is_half=False, max_batch=8, decode=FAINT))
+    engine = engine_on("cuda", EngineConfig(precision="fp32", max_batch=8, decode=FAINT))
     yield engine
     engine.close()
 
@@ -132,6 +137,33 @@ def test_the_kernel_equals_opencv(images: list[ImageArray], dtype: torch.dtype) 
     letterbox_batch(torch.from_numpy(flat).cuda(), layouts, numbers, out)
     grey_levels = np.abs(out.float().cpu().numpy() - network_input(images, boxes)) * 255.0
     assert grey_levels.max() < 1.2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("size", [(64, 96), (384, 640), (640, 640)])
+def test_the_kernels_find_the_people_of_pytorchs_operations(
+    size: tuple[int, int], dtype: torch.dtype
+) -> None:
+    if not has_triton():
+        pytest.skip("needs Triton")
+    cells = Cells.of_input(*size, (8, 16, 32), torch.device("cuda"))
+    generator = torch.Generator("cuda").manual_seed(3)
+    boxes, scores, keypoints = (
+        torch.randn((5, n_rows, len(cells.strides)), generator=generator, device="cuda")
+        for n_rows in (64, 1, 51)
+    )
+    # Some forty cells of a picture are sure enough; in FP16 they would tie.
+    scores -= 1.2 * len(cells.strides) ** 0.125
+    boxes, keypoints = (4.0 * boxes).to(dtype), keypoints.to(dtype)
+    scores[2] -= 50.0
+    config = DecodeConfig(n_candidates=1024, n_people=20)
+    expected = decode_plainly(boxes, scores, keypoints, cells, config)
+    found = decode_on_device(boxes, scores, keypoints, cells, config)
+    is_somebody = expected[..., 4] > 0.0
+    assert is_somebody.any()
+    assert not is_somebody[2].any()
+    assert torch.equal(is_somebody, found[..., 4] > 0.0)
+    torch.testing.assert_close(found[is_somebody], expected[is_somebody], atol=1e-3, rtol=1e-4)
 
 
 def test_real_lack_of_memory_shrinks_the_batch_and_answers_every_frame(

@@ -112,10 +112,10 @@ def decode_on_device(
         from pose_analyzer.inference.people_kernel import launch
 
         return launch(boxes, scores, keypoints, cells, config)
-    return _decode(boxes, scores, keypoints, cells, config)
+    return decode_plainly(boxes, scores, keypoints, cells, config)
 
 
-def _decode(
+def decode_plainly(
     boxes: Tensor, scores: Tensor, keypoints: Tensor, cells: Cells, config: DecodeConfig
 ) -> Tensor:
     """Do the work of `decode_on_device` with PyTorch's own operations."""

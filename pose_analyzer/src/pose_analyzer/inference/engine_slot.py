@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +12,12 @@ import numpy as np
 from pose_analyzer.inference.device_decode import ROW
 from pose_analyzer.inference.device_letterbox import (
     N_LAYOUT,
-    Packing,
     aligned,
     layout,
     packing_for,
     unpacked,
 )
-from pose_analyzer.inference.packing_crew import PackingCrew, PackingJob
+from pose_analyzer.inference.packing_crew import PackingCrew, PackingJob, packing_jobs
 from pose_analyzer.inference.preprocess import Letterbox
 from pose_analyzer.types import ImageArray
 
@@ -172,7 +170,7 @@ class Slot:
                 if isinstance(picture, np.ndarray):
                     target = host[offset : offset + packing.n_bytes]
                     n_parts = crew.parts_each(len(pictures))
-                    jobs += _jobs(picture, packing, target, offset, n_parts)
+                    jobs += packing_jobs(picture, packing, target, offset, n_parts)
                 else:
                     self._copy_across(picture, offset)
             # Each part leaves as soon as it is packed, while others still are.
@@ -225,24 +223,3 @@ class Slot:
     def _copy_up(self, start: int, end: int) -> None:
         if self._is_cuda:
             self._received[start:end].copy_(self._sent[start:end], non_blocking=True)
-
-
-def _jobs(
-    image: ImageArray, packing: Packing, target: ImageArray, offset: int, n_parts: int
-) -> list[PackingJob]:
-    """Return the packing of a picture in parts of about as many lines."""
-    n_lines = len(image) if packing.lines is None else len(packing.lines)
-    line_bytes = packing.n_bytes // n_lines
-    edges = [n_lines * part // n_parts for part in range(n_parts + 1)]
-    return [
-        PackingJob(
-            image,
-            packing,
-            target,
-            slice(first, last),
-            offset + first * line_bytes,
-            offset + last * line_bytes,
-        )
-        for first, last in itertools.pairwise(edges)
-        if first < last
-    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pose_analyzer.inference.device_decode import Cells, DecodeConfig, decode_on_device
@@ -62,8 +62,7 @@ class NetworkRunner:
         self._precision: Precision = precision
         self._dtype = move_network(network, device, precision)
         if is_compiled:
-            module = torch.compile(network.module, mode="max-autotune-no-cudagraphs", dynamic=False)
-            network = replace(network, module=module)
+            network.module.compile(mode="max-autotune-no-cudagraphs", dynamic=False)
         self._network = network
         self._device = device
         self._config = config

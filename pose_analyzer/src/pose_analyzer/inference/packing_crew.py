@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,39 @@ class PackingJob:
     def run(self) -> None:
         """Pack."""
         pack(self.image, self.packing, self.target, self.lines)
+
+
+def packing_jobs(
+    image: ImageArray, packing: Packing, target: ImageArray, offset: int, n_parts: int
+) -> list[PackingJob]:
+    """Return the packing of a picture in parts of about as many lines.
+
+    Parameters
+    ----------
+    image : uint8 array, shape (H, W, 3)
+    packing : Packing
+    target : uint8 array, shape (packing.n_bytes,)
+        Where the picture goes.
+    offset : int
+        Of the picture in the buffer of the batch, in bytes.
+    n_parts : int
+        At least 1; a picture of fewer lines has fewer parts.
+    """
+    n_lines = len(image) if packing.lines is None else len(packing.lines)
+    line_bytes = packing.n_bytes // n_lines
+    edges = [n_lines * part // n_parts for part in range(n_parts + 1)]
+    return [
+        PackingJob(
+            image,
+            packing,
+            target,
+            slice(first, last),
+            offset + first * line_bytes,
+            offset + last * line_bytes,
+        )
+        for first, last in itertools.pairwise(edges)
+        if first < last
+    ]
 
 
 class _Batch:

@@ -82,7 +82,7 @@ class PoseNetwork:
         keypoints : tensor, shape (B, 51, N)
             Of 17 points: x and y from the cell, and the logit of the confidence.
         """
-        raw = self.module.forward(pictures)
+        raw = self.module(pictures)
         return raw["boxes"], raw["scores"], raw["kpts"]
 
 
