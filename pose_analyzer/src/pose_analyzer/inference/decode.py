@@ -228,7 +228,9 @@ def _fade(
     keypoints: FloatArray, confidence: FloatArray, edge: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Do the work of `fade_outside`; width and height of each point's picture, (..., 2)."""
-    outside = np.maximum(-keypoints, keypoints - edge).max(axis=-1)
+    beyond = np.maximum(-keypoints, keypoints - edge)
+    # Of two columns, in a tenth of the time that a reduction takes.
+    outside = np.maximum(beyond[..., 0], beyond[..., 1])
     share = np.clip(outside, 0.0, None) / edge.max(axis=-1)
     measured = share <= OUTSIDE_LIMIT
     trust = np.where(measured, np.clip(1.0 - share / OUTSIDE_FADE, 0.0, 1.0), 0.0)

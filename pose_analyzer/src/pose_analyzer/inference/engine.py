@@ -13,7 +13,6 @@ import numpy as np
 
 from pose_analyzer.errors import DetectorError
 from pose_analyzer.inference.backends.onnx_runtime import available_cores
-from pose_analyzer.inference.decode import CocoPeople, people_in_pictures
 from pose_analyzer.inference.detector import StageListener
 from pose_analyzer.inference.device_letterbox import letterbox_batch
 from pose_analyzer.inference.engine_batch import (
@@ -23,13 +22,13 @@ from pose_analyzer.inference.engine_batch import (
     batch_size,
     is_out_of_memory,
     letterboxes,
+    people_of_rows,
     require_pictures,
 )
 from pose_analyzer.inference.engine_slot import Picture, Slot, Streams
 from pose_analyzer.inference.network_runner import InputShape, NetworkRunner
 from pose_analyzer.inference.packing_crew import PackingCrew
 from pose_analyzer.inference.pose_network import PoseNetwork
-from pose_analyzer.skeleton import N_COCO
 from pose_analyzer.types import Frame, PoseDetections
 
 _N_SLOTS: Final = 2
@@ -239,13 +238,7 @@ class PoseEngine:
         """Wait for a batch and return its people in pixels of their frames."""
         slot.marks.wait()
         started_s = time.perf_counter()
-        rows = slot.people(len(slot.boxes)).numpy()
-        is_somebody = rows[..., 4] > 0.0
-        people = rows[is_somebody].astype(np.float64)
-        points = people[:, 5:].reshape(-1, N_COCO, 3)
-        found = CocoPeople(people[:, :4], people[:, 4], points[..., :2], points[..., 2])
-        counts = is_somebody.sum(axis=1).tolist()
-        results = people_in_pictures(found, slot.boxes, counts)
+        results = people_of_rows(slot.people(len(slot.boxes)).numpy(), slot.boxes)
         if self.on_stage is not None:
             host_s = time.perf_counter() - started_s
             marks = slot.marks

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
+from pose_analyzer.inference.decode import CocoPeople, people_in_pictures
 from pose_analyzer.inference.device_decode import DecodeConfig
 from pose_analyzer.inference.engine_slot import Picture, Slot
 from pose_analyzer.inference.network_precision import Precision
 from pose_analyzer.inference.preprocess import Letterbox
+from pose_analyzer.skeleton import N_COCO
 from pose_analyzer.types import PoseDetections
 
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
@@ -98,6 +101,25 @@ def letterboxes(pictures: Sequence[Picture], config: EngineConfig, stride: int) 
 def batch_size(n_frames: int) -> int:
     """Return the smallest of `BATCH_SIZES` that has room for some frames."""
     return next(size for size in BATCH_SIZES if size >= n_frames)
+
+
+def people_of_rows(
+    rows: npt.NDArray[np.float32], boxes: Sequence[Letterbox]
+) -> list[PoseDetections]:
+    """Return the people of each picture in its own pixels.
+
+    Parameters
+    ----------
+    rows : float32 array, shape (B, n_people, 56)
+        As `decode_on_device` gives them; copied.
+    boxes : sequence of Letterbox
+        One for each picture.
+    """
+    is_somebody = rows[..., 4] > 0.0
+    people = rows[is_somebody].astype(np.float64)
+    points = people[:, 5:].reshape(-1, N_COCO, 3)
+    found = CocoPeople(people[:, :4], people[:, 4], points[..., :2], points[..., 2])
+    return people_in_pictures(found, boxes, is_somebody.sum(axis=1).tolist())
 
 
 def _height_and_width(picture: Picture) -> tuple[int, ...]:
