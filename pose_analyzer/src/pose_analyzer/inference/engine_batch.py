@@ -20,6 +20,9 @@ from pose_analyzer.types import PoseDetections
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
 """Batches that a graph is recorded for; another number of frames takes the next larger one."""
 _BYTES: Final = ("uint8", "torch.uint8")
+_NO_MEMORY: Final = ("out of memory", "ALLOC_FAILED", "unable to find an engine")
+"""How pinned memory, cuBLAS and cuDNN say it, which have no exception of their own for it: the last
+finds no engine if none of them gets its workspace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +138,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
         if isinstance(error, torch.OutOfMemoryError):
             return True
         text = str(error)
-        # Pinned memory, cuDNN and cuBLAS have no exception of their own for it.
-        if "out of memory" in text or "ALLOC_FAILED" in text:
+        if any(sign in text for sign in _NO_MEMORY):
             return True
         error = error.__cause__ or error.__context__
     return False
