@@ -7,6 +7,7 @@
     │   └── VideoWriteError   an output file cannot be written
     ├── DetectorError         a pose detector cannot be made or run
     │   ├── WeightsMissingError    its weights are not here and cannot be fetched
+    │   ├── UnknownNetworkError    the batched engine does not know such a network
     │   └── DependencyMissingError its library is not installed
     ├── ExerciseError         an exercise file is not valid
     │   └── UnknownExerciseError   no exercise of that name
@@ -44,6 +45,10 @@ class DetectorError(PoseAnalyzerError):
 
 class WeightsMissingError(DetectorError):
     """The weights of a detector are not here and could not be fetched."""
+
+
+class UnknownNetworkError(DetectorError):
+    """The weights are of a network that the batched engine does not know; others may run it."""
 
 
 class DependencyMissingError(DetectorError):

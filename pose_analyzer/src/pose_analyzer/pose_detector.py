@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from pose_analyzer.errors import WeightsMissingError
+from pose_analyzer.errors import DependencyMissingError, UnknownNetworkError, WeightsMissingError
 from pose_analyzer.inference.backends.blazepose_graph import MODEL_NAMES, BlazePose, GraphConfig
 from pose_analyzer.inference.backends.onnx_runtime import (
     OnnxPose,
@@ -24,6 +25,11 @@ from pose_analyzer.inference.detector import (
     PoseDetector,
     TimedDetector,
 )
+from pose_analyzer.inference.device_decode import DecodeConfig
+from pose_analyzer.inference.engine import PoseEngine
+from pose_analyzer.inference.engine_batch import EngineConfig
+from pose_analyzer.inference.network_precision import Precision
+from pose_analyzer.inference.pose_network import load_pose_network
 from pose_analyzer.inference.weights import download_target, find_weights
 
 __all__ = [
@@ -39,6 +45,7 @@ __all__ = [
 DetectorName = Literal["auto", "mediapipe", "yolo"]
 DETECTOR_NAMES: Final[tuple[str, ...]] = get_args(DetectorName)
 """What `make_detector` takes."""
+_ENGINE_WEIGHTS: Final = (".pt", ".onnx")
 
 
 class MediaPipePoseDetector(TimedDetector):
@@ -97,12 +104,24 @@ class MediaPipePoseDetector(TimedDetector):
         super().__init__(f"mediapipe-{name}", BlazePose(config))
 
 
+@dataclass(frozen=True, slots=True)
+class _YoloOptions:
+    """The arguments of `YOLOPosev11Detector` that concern how its weights are run."""
+
+    device: str | None
+    confidence: float
+    image_size: int
+    threads: int | None
+    precision: Precision
+
+
 class YOLOPosev11Detector(TimedDetector):
     """A YOLO pose network: the 17 COCO keypoints of several people.
 
-    An ``.onnx`` file runs in ONNX Runtime with our own pre- and postprocessing; ``.pt`` weights,
-    OpenVINO folders and TensorRT engines run in Ultralytics. Frames are independent of each
-    other, so one detector serves any number of streams. The foot keypoints are NaN.
+    On an NVIDIA GPU, ``.pt`` and ``.onnx`` weights of YOLO11 and YOLOv8 run in our batched engine.
+    Otherwise an ``.onnx`` file runs in ONNX Runtime with our own pre- and postprocessing; ``.pt``
+    weights, OpenVINO folders and TensorRT engines run in Ultralytics. Frames are independent of
+    each other, so one detector serves any number of streams. The foot keypoints are NaN.
 
     Parameters
     ----------
@@ -121,6 +140,9 @@ class YOLOPosev11Detector(TimedDetector):
     download : bool
         Whether to fetch missing weights from their official release. No checksum is published, so
         it is not done unasked.
+    precision : str
+        ``"fp16"``, ``"tf32"`` or ``"fp32"``, of the batched engine; anything else calculates as
+        its weights are stored.
 
     Raises
     ------
@@ -134,7 +156,7 @@ class YOLOPosev11Detector(TimedDetector):
         If the weights are not a pose network of the COCO keypoints.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each has a default, and a user sets one or two
         self,
         weights: str | Path | None = None,
         device: str | None = None,
@@ -143,14 +165,20 @@ class YOLOPosev11Detector(TimedDetector):
         *,
         threads: int | None = None,
         download: bool = False,
+        precision: Precision = "fp16",
     ) -> None:
         _require_share("confidence", confidence)
         if image_size < 32 or image_size % 32 != 0:
             raise ValueError(f"image_size must be a positive multiple of 32, got {image_size}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
+        if precision not in get_args(Precision):
+            raise ValueError(
+                f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}"
+            )
         path = _yolo_weights(weights, download=download)
-        super().__init__(path.name, _yolo_backend(path, device, confidence, image_size, threads))
+        options = _YoloOptions(device, confidence, image_size, threads, precision)
+        super().__init__(path.name, _yolo_backend(path, options))
 
 
 def _require_share(name: str, value: float) -> None:
@@ -168,13 +196,46 @@ def _yolo_weights(weights: str | Path | None, *, download: bool) -> Path:
     return download_weights(download_target(weights))
 
 
-def _yolo_backend(
-    path: Path, device: str | None, confidence: float, image_size: int, threads: int | None
-) -> PoseBackend:
+def _yolo_backend(path: Path, options: _YoloOptions) -> PoseBackend:
     """Return what runs weights of this kind."""
+    if path.suffix in _ENGINE_WEIGHTS and _has_cuda(options.device):
+        try:
+            return _open_engine(path, options)
+        except UnknownNetworkError:
+            if path.suffix == ".onnx" and not has_gpu_provider():
+                raise
+        except DependencyMissingError:
+            if path.suffix != ".onnx":
+                raise
     if path.suffix == ".onnx" and has_onnxruntime():
-        return OnnxPose(open_session(path, device, threads), confidence, image_size)
-    return UltralyticsPose(path, confidence, image_size, device, threads)
+        session = open_session(path, options.device, options.threads)
+        return OnnxPose(session, options.confidence, options.image_size)
+    return UltralyticsPose(
+        path, options.confidence, options.image_size, options.device, options.threads
+    )
+
+
+def _open_engine(path: Path, options: _YoloOptions) -> PoseEngine:
+    """Return the batched engine, ready for frames of 16:9."""
+    config = EngineConfig(
+        image_size=options.image_size,
+        precision=options.precision,
+        decode=DecodeConfig(confidence=options.confidence),
+    )
+    engine = PoseEngine(load_pose_network(path), options.device or "cuda", config)
+    engine.warm_up()
+    return engine
+
+
+def _has_cuda(device: str | None) -> bool:
+    """Return whether a GPU is asked for, or none excluded, and PyTorch has one."""
+    if device is not None and not device.startswith("cuda"):
+        return False
+    try:
+        import torch
+    except ImportError:
+        return False
+    return bool(torch.cuda.is_available())
 
 
 def make_detector(
@@ -222,11 +283,8 @@ def make_detector(
 
 def _gpu_is_ready(device: str | None) -> bool:
     """Return whether YOLO's default weights are here, and a GPU that can run them."""
-    if device == "cpu":
-        return False
     try:
-        weights = find_weights()
-        import torch
-    except (WeightsMissingError, ImportError):
+        find_weights()
+    except WeightsMissingError:
         return False
-    return bool(torch.cuda.is_available()) and (weights.suffix != ".onnx" or has_gpu_provider())
+    return _has_cuda(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -163,17 +164,42 @@ def people_in_picture(people: CocoPeople, box: Letterbox) -> PoseDetections:
     box : Letterbox
         Where the picture lies in it.
     """
+    return people_in_pictures(people, [box], [len(people.scores)])[0]
+
+
+def people_in_pictures(
+    people: CocoPeople, boxes: Sequence[Letterbox], counts: Sequence[int]
+) -> list[PoseDetections]:
+    """Return the people of a batch, as `people_in_picture` does of one picture.
+
+    Parameters
+    ----------
+    people : CocoPeople
+        Of all pictures, those of the first first, in pixels of the network's input.
+    boxes : sequence of Letterbox
+        One for each picture.
+    counts : sequence of int
+        How many people each picture has.
+    """
+    # One row for each person, so that a batch costs little more than one picture.
+    starts, scales, edges = (
+        np.repeat(np.array(values, dtype=np.float64), counts, axis=0)[:, None]
+        for values in zip(*((box.start, box.scale, box.source_size) for box in boxes), strict=True)
+    )
     n_people = len(people.scores)
     keypoints = np.full((n_people, N_KEYPOINTS, 2), np.nan)
     confidence = np.zeros((n_people, N_KEYPOINTS))
-    keypoints[:, :N_COCO] = box.to_source(people.keypoints)
+    keypoints[:, :N_COCO] = (people.keypoints - starts) / scales
     confidence[:, :N_COCO] = people.confidence
-    shape = (box.source_height, box.source_width)
-    keypoints, confidence = fade_outside(keypoints, confidence, shape)
-    corners = box.to_source(people.boxes.reshape(n_people, 2, 2))
-    edge = (box.source_width, box.source_height)
-    boxes = np.clip(corners, 0.0, edge).reshape(n_people, 4)
-    return PoseDetections(keypoints, confidence, boxes, np.clip(people.scores, 0.0, 1.0))
+    keypoints, confidence = _fade(keypoints, confidence, edges)
+    corners = (people.boxes.reshape(n_people, 2, 2) - starts) / scales
+    corners = np.clip(corners, 0.0, edges).reshape(n_people, 4)
+    scores = np.clip(people.scores, 0.0, 1.0)
+    ends = np.cumsum(counts)
+    return [
+        PoseDetections(keypoints[rows], confidence[rows], corners[rows], scores[rows])
+        for rows in (slice(end - count, end) for end, count in zip(ends, counts, strict=True))
+    ]
 
 
 def fade_outside(
@@ -195,8 +221,17 @@ def fade_outside(
         ``image.shape``: height, width, ...
     """
     height, width = shape[:2]
-    outside = np.maximum(-keypoints, keypoints - (width, height)).max(axis=-1)
-    share = np.clip(outside, 0.0, None) / max(height, width)
+    return _fade(keypoints, confidence, np.array([width, height], dtype=np.float64))
+
+
+def _fade(
+    keypoints: FloatArray, confidence: FloatArray, edge: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Do the work of `fade_outside`; width and height of each point's picture, (..., 2)."""
+    beyond = np.maximum(-keypoints, keypoints - edge)
+    # Of two columns, in a tenth of the time that a reduction takes.
+    outside = np.maximum(beyond[..., 0], beyond[..., 1])
+    share = np.clip(outside, 0.0, None) / edge.max(axis=-1)
     measured = share <= OUTSIDE_LIMIT
     trust = np.where(measured, np.clip(1.0 - share / OUTSIDE_FADE, 0.0, 1.0), 0.0)
     return (

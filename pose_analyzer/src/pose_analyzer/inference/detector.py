@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self, TypeAlias, runtime_checkable
 
 from pose_analyzer.errors import DetectorError
 from pose_analyzer.inference.latency import LatencyWindow
@@ -90,6 +90,23 @@ class PoseBackend(Protocol):
         ...
 
 
+DetectorStage = Literal["preprocess", "infer", "postprocess"]
+StageListener: TypeAlias = Callable[[DetectorStage, float], None]
+"""Takes a stage and how many seconds a batch spent in it; the `stage` of an observer is one."""
+
+
+@runtime_checkable
+class BatchedBackend(Protocol):
+    """A backend that says how many frames it takes at once, and where the time goes."""
+
+    on_stage: StageListener | None
+
+    @property
+    def max_batch(self) -> int:
+        """Most frames of one run now; it may fall and rise again."""
+        ...
+
+
 class TimedDetector:
     """The part that all detectors share: name, clock, lifetime."""
 
@@ -103,6 +120,16 @@ class TimedDetector:
     def name(self) -> str:
         """What it is, for reports."""
         return self._name
+
+    @property
+    def max_batch(self) -> int | None:
+        """Most frames that one run of the network takes now; None if that is not known."""
+        return self._backend.max_batch if isinstance(self._backend, BatchedBackend) else None
+
+    def watch_stages(self, listener: StageListener | None) -> None:
+        """Tell a listener how long each batch spends where; only the batched engine knows."""
+        if isinstance(self._backend, BatchedBackend):
+            self._backend.on_stage = listener
 
     def detect(self, frames: Sequence[Frame]) -> list[PoseDetections]:
         """Return the people of each frame, in the order of the frames.

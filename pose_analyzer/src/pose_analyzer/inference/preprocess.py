@@ -99,18 +99,30 @@ class Letterbox:
             top,
         )
 
+    @property
+    def start(self) -> tuple[int, int]:
+        """Column and row where the scaled picture starts in the network's input."""
+        return self.left, self.top
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels of the network's input to one of the picture, in x and y."""
+        return self.inner_width / self.source_width, self.inner_height / self.source_height
+
+    @property
+    def source_size(self) -> tuple[int, int]:
+        """Width and height of the picture."""
+        return self.source_width, self.source_height
+
     def to_network(self, points: FloatArray) -> FloatArray:
         """Return points of the picture, shape (..., 2), in pixels of the network's input."""
-        return points * self._scale() + (self.left, self.top)
+        scaled: FloatArray = points * np.array(self.scale) + self.start
+        return scaled
 
     def to_source(self, points: FloatArray) -> FloatArray:
         """Return points of the network's input, shape (..., 2), in pixels of the picture."""
-        return (points - (self.left, self.top)) / self._scale()
-
-    def _scale(self) -> FloatArray:
-        return np.array(
-            [self.inner_width / self.source_width, self.inner_height / self.source_height]
-        )
+        scaled: FloatArray = (points - self.start) / np.array(self.scale)
+        return scaled
 
 
 def network_input(

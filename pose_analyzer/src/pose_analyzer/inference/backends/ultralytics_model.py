@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from ultralytics.engine.results import Results
 
-_LOAD_ERRORS: Final = (
+LOAD_ERRORS: Final = (
     AssertionError,
     AttributeError,
     EOFError,
@@ -163,7 +163,7 @@ class UltralyticsPose:
             self._model = ultralytics.YOLO(str(weights), task="pose", verbose=False)
             blank = np.zeros((image_size, image_size, 3), dtype=np.uint8)
             result = self._model.predict(blank, **self._options)[0]
-        except _LOAD_ERRORS as exc:
+        except LOAD_ERRORS as exc:
             raise DetectorError(f"{weights} cannot be loaded as a YOLO network: {exc}") from exc
         if result.keypoints is None or result.keypoints.data.shape[1:] != (N_COCO, 3):
             raise DetectorError(f"{weights} is not a pose network of the {N_COCO} COCO keypoints")
