@@ -7,7 +7,8 @@
     │   └── VideoWriteError   an output file cannot be written
     ├── DetectorError         a pose detector cannot be made or run
     │   ├── WeightsMissingError    its weights are not here and cannot be fetched
-    │   └── DependencyMissingError its library is not installed
+    │   ├── DependencyMissingError its library is not installed
+    │   └── ExportError            its weights cannot be exported, or lost too much by it
     ├── ExerciseError         an exercise file is not valid
     │   └── UnknownExerciseError   no exercise of that name
     ├── ReferencesError       reference motions are missing or too few
@@ -43,6 +44,10 @@ class WeightsMissingError(DetectorError):
 
 class DependencyMissingError(DetectorError):
     """An optional library is not installed; the message names the extra that brings it."""
+
+
+class ExportError(DetectorError):
+    """Weights cannot be exported, or the export lost too much; the message says what to do."""
 
 
 class ExerciseError(PoseAnalyzerError):

@@ -6,17 +6,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from pose_analyzer.errors import WeightsMissingError
+from pose_analyzer.errors import DetectorError, WeightsMissingError
 from pose_analyzer.inference.backends.blazepose_graph import MODEL_NAMES, BlazePose, GraphConfig
 from pose_analyzer.inference.backends.onnx_runtime import (
     OnnxPose,
+    Session,
     has_gpu_provider,
     has_onnxruntime,
     open_session,
 )
+from pose_analyzer.inference.backends.openvino_model import has_openvino, open_openvino_session
 from pose_analyzer.inference.backends.ultralytics_model import UltralyticsPose, download_weights
 from pose_analyzer.inference.detector import (
     DetectorStats,
@@ -24,7 +27,7 @@ from pose_analyzer.inference.detector import (
     PoseDetector,
     TimedDetector,
 )
-from pose_analyzer.inference.weights import download_target, find_weights
+from pose_analyzer.inference.weights import download_target, exported_network, find_weights
 
 __all__ = [
     "DETECTOR_NAMES",
@@ -100,9 +103,11 @@ class MediaPipePoseDetector(TimedDetector):
 class YOLOPosev11Detector(TimedDetector):
     """A YOLO pose network: the 17 COCO keypoints of several people.
 
-    An ``.onnx`` file runs in ONNX Runtime with our own pre- and postprocessing; ``.pt`` weights,
-    OpenVINO folders and TensorRT engines run in Ultralytics. Frames are independent of each
-    other, so one detector serves any number of streams. The foot keypoints are NaN.
+    OpenVINO folders (or their ``.xml``) run in OpenVINO and ``.onnx`` files in ONNX Runtime, or in
+    OpenVINO on a CPU where it is installed, which is faster (reports/export.md); both with our own
+    pre- and postprocessing. ``.pt`` weights and TensorRT engines run in Ultralytics. A folder that
+    `pose-analyzer export` made is taken by its name. Frames are independent of each other, so one
+    detector serves any number of streams. The foot keypoints are NaN.
 
     Parameters
     ----------
@@ -172,9 +177,21 @@ def _yolo_backend(
     path: Path, device: str | None, confidence: float, image_size: int, threads: int | None
 ) -> PoseBackend:
     """Return what runs weights of this kind."""
-    if path.suffix == ".onnx" and has_onnxruntime():
-        return OnnxPose(open_session(path, device, threads), confidence, image_size)
-    return UltralyticsPose(path, confidence, image_size, device, threads)
+    network = exported_network(path)
+    if network.suffix == ".xml":
+        return OnnxPose(open_openvino_session(network, device, threads), confidence, image_size)
+    if network.suffix == ".onnx" and has_onnxruntime():
+        return OnnxPose(_onnx_session(network, device, threads), confidence, image_size)
+    return UltralyticsPose(network, confidence, image_size, device, threads)
+
+
+def _onnx_session(network: Path, device: str | None, threads: int | None) -> Session:
+    """Return what runs an .onnx file fastest: OpenVINO on a CPU, where it is installed."""
+    if has_openvino() and (device == "cpu" or (device is None and not has_gpu_provider())):
+        # What it cannot read, ONNX Runtime may; if not, its message says what is wrong.
+        with contextlib.suppress(DetectorError):
+            return open_openvino_session(network, device, threads)
+    return open_session(network, device, threads)
 
 
 def make_detector(

@@ -1,0 +1,134 @@
+"""A YOLO pose network as one ONNX file, in FP32, FP16 or INT8."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pose_analyzer.errors import DependencyMissingError, ExportError
+from pose_analyzer.inference.backends.ultralytics_model import load_ultralytics
+from pose_analyzer.inference.export_openvino import load_nncf
+from pose_analyzer.inference.preprocess import NetworkArray
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from onnx import GraphProto, ModelProto
+
+
+def load_onnx() -> ModuleType:
+    """Return the onnx module.
+
+    Raises
+    ------
+    DependencyMissingError
+        If it is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as exc:
+        raise DependencyMissingError(
+            'an export needs onnx: pip install "pose-analyzer[export]"'
+        ) from exc
+    module: ModuleType = onnx
+    return module
+
+
+def source_onnx(weights: Path, size: tuple[int, int], folder: Path) -> Path:
+    """Return the source network as an ``.onnx`` file in FP32, made in ``folder`` if need be.
+
+    Parameters
+    ----------
+    weights : Path
+        ``.onnx``, returned as is, or ``.pt``, exported by Ultralytics.
+    size : tuple of int
+        Height and width of the input that a ``.pt`` is exported with, in pixels.
+    folder : Path
+        Where a ``.pt`` is copied to and exported.
+
+    Raises
+    ------
+    ExportError
+        If the weights are of another kind, or Ultralytics cannot export them.
+    """
+    if weights.suffix == ".onnx":
+        return weights
+    if weights.suffix != ".pt":
+        raise ExportError(f"an export starts from .pt or .onnx weights, not from {weights.name}")
+    load_onnx()
+    ultralytics = load_ultralytics()
+    # Ultralytics writes beside the weights, whose folder may be read-only.
+    copy = Path(shutil.copy2(weights, folder / weights.name))
+    try:
+        model = ultralytics.YOLO(str(copy), task="pose", verbose=False)
+        made = model.export(format="onnx", imgsz=list(size), simplify=False, verbose=False)
+    except (OSError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as exc:
+        raise ExportError(f"Ultralytics cannot export {weights.name} to ONNX: {exc}") from exc
+    return Path(made)
+
+
+def half_precision(source: Path, target: Path) -> None:
+    """Write a copy of a network in FP16; its input and output stay FP32.
+
+    Raises
+    ------
+    DependencyMissingError
+        If onnx or onnxruntime is not installed.
+    """
+    onnx = load_onnx()
+    try:
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    except ImportError as exc:
+        raise DependencyMissingError(
+            'an ONNX export in fp16 needs onnxruntime: pip install "pose-analyzer[onnx]"'
+        ) from exc
+    model: ModelProto = onnx.load(str(source))
+    onnx.save(convert_float_to_float16(model, keep_io_types=True), str(target))
+
+
+def quantised_onnx(
+    source: Path, inputs: Sequence[NetworkArray], target: Path, *, keep_head: bool
+) -> None:
+    """Write a copy of a network in INT8, as explicit quantise and dequantise operations.
+
+    Parameters
+    ----------
+    source : Path
+        In FP32.
+    inputs : sequence of arrays, shape (B, 3, H, W)
+        What the ranges of activations are taken from.
+    target : Path
+        The ``.onnx`` to write.
+    keep_head : bool
+        Whether the head (`head_nodes`) stays in FP32.
+    """
+    onnx, nncf = load_onnx(), load_nncf()
+    model: ModelProto = onnx.load(str(source))
+    name = model.graph.input[0].name
+    kept = list(head_nodes(model.graph)) if keep_head else []
+    made = nncf.quantize(
+        model,
+        nncf.Dataset([{name: array} for array in inputs]),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(inputs),
+        ignored_scope=nncf.IgnoredScope(names=kept, validate=False) if kept else None,
+    )
+    onnx.save(made, str(target))
+
+
+def head_nodes(graph: GraphProto) -> tuple[str, ...]:
+    """Return the names of the last convolutions of a network and the nodes after them."""
+    maker = {output: node for node in graph.node for output in node.output}
+    channels = {weight.name: int(weight.dims[0]) for weight in graph.initializer if weight.dims}
+    names: list[str] = []
+    waiting = [output.name for output in graph.output]
+    while waiting:
+        node = maker.get(waiting.pop())
+        if node is None or node.name in names:
+            continue
+        names.append(node.name)
+        if node.op_type != "Conv" or channels.get(node.input[1]) == 1:
+            waiting.extend(node.input)
+    return tuple(names)
