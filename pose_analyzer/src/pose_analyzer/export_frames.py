@@ -146,7 +146,7 @@ def _small(frame: Frame) -> Frame:
     if scale >= 1.0:
         return frame
     size = (round(width * scale), round(height * scale))
-    image = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA))
+    image = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return Frame(image, frame.time_s, frame.index)
 
 

@@ -61,10 +61,10 @@ def require_libraries(format_name: str, precision: str) -> None:
     """
     if format_name == "tensorrt":
         load_tensorrt()
-    if format_name == "openvino":
-        load_openvino()
-    else:
+    if format_name != "openvino":
         load_onnx()
+        return
+    load_openvino()
     if precision == "int8":
         load_nncf()
 
@@ -132,5 +132,6 @@ def _onnx_file(plan: NetworkPlan, calibration: Sequence[Frame], workshop: Path) 
         half_precision(plan.source, target)
     else:
         inputs = network_inputs(plan, calibration)
-        quantised_onnx(plan.source, inputs, target, keep_head=plan.keep_head)
+        symmetric = plan.format == "tensorrt"
+        quantised_onnx(plan.source, inputs, target, keep_head=plan.keep_head, symmetric=symmetric)
     return target

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from pose_analyzer.errors import DependencyMissingError, ExportError
 from pose_analyzer.inference.backends.ultralytics_model import load_ultralytics
-from pose_analyzer.inference.export_openvino import load_nncf
 from pose_analyzer.inference.preprocess import NetworkArray
 
 if TYPE_CHECKING:
@@ -88,10 +87,27 @@ def half_precision(source: Path, target: Path) -> None:
     onnx.save(convert_float_to_float16(model, keep_io_types=True), str(target))
 
 
+class _Calibration:
+    """Inputs, one after another, as ONNX Runtime asks for them."""
+
+    def __init__(self, name: str, inputs: Sequence[NetworkArray]) -> None:
+        self._feeds = iter([{name: array} for array in inputs])
+
+    def get_next(self) -> dict[str, NetworkArray] | None:
+        return next(self._feeds, None)
+
+
 def quantised_onnx(
-    source: Path, inputs: Sequence[NetworkArray], target: Path, *, keep_head: bool
+    source: Path,
+    inputs: Sequence[NetworkArray],
+    target: Path,
+    *,
+    keep_head: bool,
+    symmetric: bool,
 ) -> None:
-    """Write a copy of a network in INT8, as explicit quantise and dequantise operations.
+    """Write a copy of a network whose convolutions are in INT8.
+
+    Quantise and dequantise operations stand explicitly around each; weights have a scale a channel.
 
     Parameters
     ----------
@@ -103,19 +119,35 @@ def quantised_onnx(
         The ``.onnx`` to write.
     keep_head : bool
         Whether the head (`head_nodes`) stays in FP32.
+    symmetric : bool
+        Whether activations have no zero point, as TensorRT wants it.
+
+    Raises
+    ------
+    DependencyMissingError
+        If onnx or onnxruntime is not installed.
     """
-    onnx, nncf = load_onnx(), load_nncf()
-    model: ModelProto = onnx.load(str(source))
-    name = model.graph.input[0].name
-    kept = list(head_nodes(model.graph)) if keep_head else []
-    made = nncf.quantize(
-        model,
-        nncf.Dataset([{name: array} for array in inputs]),
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(inputs),
-        ignored_scope=nncf.IgnoredScope(names=kept, validate=False) if kept else None,
+    onnx = load_onnx()
+    try:
+        from onnxruntime import quantization
+    except ImportError as exc:
+        raise DependencyMissingError(
+            'an ONNX export in int8 needs onnxruntime: pip install "pose-analyzer[onnx]"'
+        ) from exc
+    graph: GraphProto = onnx.load(str(source)).graph
+    kind = quantization.QuantType
+    quantization.quantize_static(
+        str(source),
+        str(target),
+        _Calibration(graph.input[0].name, inputs),
+        quant_format=quantization.QuantFormat.QDQ,
+        op_types_to_quantize=["Conv"],
+        per_channel=True,
+        activation_type=kind.QInt8 if symmetric else kind.QUInt8,
+        weight_type=kind.QInt8,
+        nodes_to_exclude=list(head_nodes(graph)) if keep_head else [],
+        extra_options={"ActivationSymmetric": symmetric, "QuantizeBias": not symmetric},
     )
-    onnx.save(made, str(target))
 
 
 def head_nodes(graph: GraphProto) -> tuple[str, ...]:
