@@ -195,9 +195,6 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         help="height and width of the input, where the weights leave it open (640x640)",
     )
     parser.add_argument(
-        "--quantise-head", action="store_true", help="INT8 for the last convolutions, too"
-    )
-    parser.add_argument(
         "--accept-loss", action="store_true", help="keep it however much it has lost"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

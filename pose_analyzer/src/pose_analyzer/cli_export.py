@@ -34,7 +34,6 @@ def run_export(args: argparse.Namespace, progress: Callable[[int, int], None] | 
         format=args.format,
         precision=args.precision,
         image_size=args.size,
-        keep_head=not args.quantise_head,
         accept_loss=args.accept_loss,
     )
     require_libraries(request.format, request.precision)

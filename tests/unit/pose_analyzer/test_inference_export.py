@@ -12,7 +12,13 @@ import pytest
 from tiny_network import SIDE, noise_frames, tiny_network
 
 from pose_analyzer.errors import DependencyMissingError, ExportError
-from pose_analyzer.inference.export import RECORD, ExportFrames, ExportRequest, export_network
+from pose_analyzer.inference.export import (
+    KEPT_SHARES,
+    RECORD,
+    ExportFrames,
+    ExportRequest,
+    export_network,
+)
 from pose_analyzer.inference.export_onnx import head_nodes, load_onnx
 from pose_analyzer.inference.export_openvino import head_operations, read_network
 from pose_analyzer.pose_detector import YOLOPosev11Detector
@@ -29,8 +35,11 @@ def weights(tmp_path: Path) -> Path:
     return tiny_network(tmp_path / "tiny.onnx")
 
 
-def request(weights: Path, format_name: str, precision: str, **more: bool) -> ExportRequest:
-    return ExportRequest(weights, weights.parent / "out", format_name, precision, **more)
+def request(
+    weights: Path, format_name: str, precision: str, *, accept_loss: bool = False
+) -> ExportRequest:
+    out = weights.parent / "out"
+    return ExportRequest(weights, out, format_name, precision, accept_loss=accept_loss)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -59,6 +68,7 @@ def test_the_record_holds_source_frames_versions_and_figures(weights: Path) -> N
     assert record["gate"]["angle_deg"] == made.agreement.angle_deg
     assert record["gate"]["true_map_export"] is None
     assert record["gate_holds"]
+    assert record["kept_share"] == 0.0
     assert {"pose_analyzer", "openvino", "nncf"} <= record["versions"].keys()
 
 
@@ -71,7 +81,9 @@ def test_what_lost_too_much_is_refused_with_both_figures_and_leaves_nothing(weig
 def test_a_loss_that_is_accepted_is_kept_and_written_down(weights: Path) -> None:
     made = export_network(request(weights, "openvino", "int8", accept_loss=True), BLIND)
     assert made.agreement.keypoint_loss > 0.02
-    assert not json.loads((made.network.parent / RECORD).read_text())["gate_holds"]
+    record = json.loads((made.network.parent / RECORD).read_text())
+    assert not record["gate_holds"]
+    assert record["kept_share"] == KEPT_SHARES[-1]
 
 
 def test_frames_without_a_person_do_not_judge(tmp_path: Path) -> None:

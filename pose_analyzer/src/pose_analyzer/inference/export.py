@@ -38,6 +38,11 @@ from pose_analyzer.types import Frame
 
 RECORD: Final = "export.json"
 """What an export's folder says of itself."""
+KEPT_SHARES: Final = (0.0, 0.25, 0.5, 0.75)
+"""INT8 leaves these shares of the convolutions in FP32, counted from the output, one after another
+until the export holds: the last half loses the most (reports/export.md)."""
+AIMED_ANGLE_DEG: Final = 1.0
+"""Mean difference of joint angles at which INT8 stops looking for better (chosen by us)."""
 _LIBRARIES: Final = ("openvino", "nncf", "onnx", "onnxruntime", "tensorrt", "ultralytics")
 
 
@@ -78,8 +83,6 @@ class ExportRequest:
     image_size : tuple of int
         Height and width in pixels of the network's input, multiples of 32, for weights that leave
         it open. An ``.onnx`` with a fixed input keeps its own.
-    keep_head, keep_first : bool
-        Whether INT8 leaves the head and the first convolution in higher precision.
     accept_loss : bool
         Whether to keep an export that lost more than `MAX_KEYPOINT_LOSS`.
     """
@@ -89,8 +92,6 @@ class ExportRequest:
     format: str = "openvino"
     precision: str = "int8"
     image_size: tuple[int, int] = (640, 640)
-    keep_head: bool = True
-    keep_first: bool = False
     accept_loss: bool = False
 
     def __post_init__(self) -> None:
@@ -123,7 +124,9 @@ class ExportResult:
 def export_network(request: ExportRequest, frames: ExportFrames) -> ExportResult:
     """Export a network into a folder of its own, with its record, and return what it lost.
 
-    The folder appears when the export is complete and accepted. A refused one leaves nothing.
+    An INT8 export is made with more and more of the network in FP32 until it loses no more than
+    `MAX_KEYPOINT_LOSS` and `AIMED_ANGLE_DEG`. The folder appears when the export is complete and
+    accepted. A refused one leaves nothing.
 
     Parameters
     ----------
@@ -145,27 +148,40 @@ def export_network(request: ExportRequest, frames: ExportFrames) -> ExportResult
     request.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=request.out.absolute().parent) as area:
         source = source_onnx(request.weights, request.image_size, Path(area))
-        folder = Path(area) / "made"
-        folder.mkdir()
-        plan = NetworkPlan(
-            source,
-            request.format,
-            request.precision,
-            request.image_size,
-            keep_head=request.keep_head,
-            keep_first=request.keep_first,
-        )
-        target = folder / f"{request.weights.stem}_{request.precision}"
-        network = make_network(plan, frames.calibration, target, Path(area))
-        agreement = judge(source, network, request.image_size, frames)
+        network, agreement, kept_share = _made(request, source, frames, Path(area))
+        folder = network.parent
         if not agreement.holds and not request.accept_loss:
             raise ExportError(_refusal(agreement))
-        record = json.dumps(_record(request, frames, agreement), indent=1)
+        record = json.dumps(_record(request, frames, agreement, kept_share), indent=1)
         (folder / RECORD).write_text(record + "\n", encoding="utf-8")
         if request.out.exists():
             shutil.rmtree(request.out)
         folder.rename(request.out)
     return ExportResult(request.out / network.name, agreement)
+
+
+def _made(
+    request: ExportRequest, source: Path, frames: ExportFrames, area: Path
+) -> tuple[Path, Agreement, float]:
+    """Return the first network that is near enough, or the last, and its share kept in FP32."""
+    *shares, last = KEPT_SHARES if request.precision == "int8" else (0.0,)
+    for share in shares:
+        network, agreement = _attempt(request, source, frames, area, share)
+        if agreement.holds and agreement.angle_deg <= AIMED_ANGLE_DEG:
+            return network, agreement, share
+    return *_attempt(request, source, frames, area, last), last
+
+
+def _attempt(
+    request: ExportRequest, source: Path, frames: ExportFrames, area: Path, kept_share: float
+) -> tuple[Path, Agreement]:
+    """Return one network, in a folder of its own, and how near it comes to its source."""
+    folder = area / f"made_{kept_share:.2f}"
+    folder.mkdir()
+    plan = NetworkPlan(source, request.format, request.precision, request.image_size, kept_share)
+    target = folder / f"{request.weights.stem}_{request.precision}"
+    network = make_network(plan, frames.calibration, target, area)
+    return network, judge(source, network, request.image_size, frames)
 
 
 def judge(
@@ -227,7 +243,7 @@ def _refusal(agreement: Agreement) -> str:
 
 
 def _record(
-    request: ExportRequest, frames: ExportFrames, agreement: Agreement
+    request: ExportRequest, frames: ExportFrames, agreement: Agreement, kept_share: float
 ) -> dict[str, object]:
     """Return what the folder says of itself; None where something was not measured."""
     figures = {**asdict(agreement), "keypoint_loss": agreement.keypoint_loss}
@@ -236,8 +252,7 @@ def _record(
         "source_sha256": sha256(request.weights),
         "format": request.format,
         "precision": request.precision,
-        "keeps_head": request.precision == "int8" and request.keep_head,
-        "keeps_first_convolution": request.precision == "int8" and request.keep_first,
+        "kept_share": kept_share,
         "frames": frames.description,
         "n_calibration_frames": len(frames.calibration) if request.precision == "int8" else 0,
         "gate": {name: _number(value) for name, value in figures.items()},

@@ -39,16 +39,16 @@ class NetworkPlan:
         One of `FORMATS` and of `PRECISIONS`.
     image_size : tuple of int
         Height and width of the input in pixels, where the network leaves it open.
-    keep_head, keep_first : bool
-        Whether INT8 leaves the head and the first convolution in higher precision.
+    kept_share : float
+        Share of the convolutions, counted from the output, that INT8 leaves in higher precision;
+        the last ones, the head, it always does.
     """
 
     source: Path
     format: str
     precision: str
     image_size: tuple[int, int] = (640, 640)
-    keep_head: bool = True
-    keep_first: bool = False
+    kept_share: float = 0.0
 
 
 def require_libraries(format_name: str, precision: str) -> None:
@@ -118,7 +118,7 @@ def _make_openvino(plan: NetworkPlan, calibration: Sequence[Frame], target: Path
     model = read_network(plan.source)
     if plan.precision == "int8":
         inputs = network_inputs(plan, calibration)
-        model = quantised(model, inputs, keep_head=plan.keep_head, keep_first=plan.keep_first)
+        model = quantised(model, inputs, plan.kept_share)
     save_network(model, target, half=plan.precision != "fp32")
     return target
 
@@ -133,5 +133,5 @@ def _onnx_file(plan: NetworkPlan, calibration: Sequence[Frame], workshop: Path) 
     else:
         inputs = network_inputs(plan, calibration)
         symmetric = plan.format == "tensorrt"
-        quantised_onnx(plan.source, inputs, target, keep_head=plan.keep_head, symmetric=symmetric)
+        quantised_onnx(plan.source, inputs, target, plan.kept_share, symmetric=symmetric)
     return target

@@ -101,8 +101,8 @@ def quantised_onnx(
     source: Path,
     inputs: Sequence[NetworkArray],
     target: Path,
+    kept_share: float,
     *,
-    keep_head: bool,
     symmetric: bool,
 ) -> None:
     """Write a copy of a network whose convolutions are in INT8.
@@ -117,8 +117,8 @@ def quantised_onnx(
         What the ranges of activations are taken from.
     target : Path
         The ``.onnx`` to write.
-    keep_head : bool
-        Whether the head (`head_nodes`) stays in FP32.
+    kept_share : float
+        Share of all convolutions, counted from the output, that stay in FP32 besides the head.
     symmetric : bool
         Whether activations have no zero point, as TensorRT wants it.
 
@@ -135,6 +135,8 @@ def quantised_onnx(
             'an ONNX export in int8 needs onnxruntime: pip install "pose-analyzer[onnx]"'
         ) from exc
     graph: GraphProto = onnx.load(str(source)).graph
+    convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
+    last = convolutions[len(convolutions) - int(kept_share * len(convolutions)) :]
     kind = quantization.QuantType
     quantization.quantize_static(
         str(source),
@@ -145,7 +147,7 @@ def quantised_onnx(
         per_channel=True,
         activation_type=kind.QInt8 if symmetric else kind.QUInt8,
         weight_type=kind.QInt8,
-        nodes_to_exclude=list(head_nodes(graph)) if keep_head else [],
+        nodes_to_exclude=[*head_nodes(graph), *last],
         extra_options={"ActivationSymmetric": symmetric, "QuantizeBias": not symmetric},
     )
 

@@ -74,7 +74,7 @@ def save_network(model: Model, target: Path, *, half: bool) -> None:
 
 
 def quantised(
-    model: Model, inputs: Sequence[NetworkArray], *, keep_head: bool, keep_first: bool
+    model: Model, inputs: Sequence[NetworkArray], kept_share: float, *, keep_head: bool = True
 ) -> Model:
     """Return a network in INT8, its weights by channel, its activations by tensor.
 
@@ -87,13 +87,16 @@ def quantised(
         In FP32. Not modified.
     inputs : sequence of arrays, shape (B, 3, H, W)
         What the ranges of activations are taken from.
-    keep_head, keep_first : bool
-        Whether the head (`head_operations`) and the first convolution stay in FP32.
+    kept_share : float
+        Share of all convolutions, counted from the output, that stay in FP32, in [0, 1).
+    keep_head : bool
+        Whether the head (`head_operations`) stays in FP32.
     """
     nncf = load_nncf()
-    kept = [*(head_operations(model) if keep_head else ())]
-    if keep_first:
-        kept.append(_first_convolution(model))
+    nodes = [node for node in model.get_ordered_ops() if node.get_type_name() in _CONVOLUTIONS]
+    last = nodes[len(nodes) - int(kept_share * len(nodes)) :]
+    head = head_operations(model) if keep_head else ()
+    kept = [*dict.fromkeys((*head, *(node.get_friendly_name() for node in last)))]
     scope = nncf.IgnoredScope(names=kept, validate=False) if kept else None
     result: Model = nncf.quantize(
         model.clone(),
@@ -131,9 +134,3 @@ def _parents(node: Node) -> Iterator[Node]:
 
 def _channels(node: Node) -> int:
     return int(node.get_output_partial_shape(0)[1].get_length())
-
-
-def _first_convolution(model: Model) -> str:
-    nodes = model.get_ordered_ops()
-    name: str = next(n for n in nodes if n.get_type_name() in _CONVOLUTIONS).get_friendly_name()
-    return name
