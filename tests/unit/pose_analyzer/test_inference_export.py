@@ -12,6 +12,8 @@ import pytest
 from tiny_network import SIDE, noise_frames, tiny_network
 
 from pose_analyzer.errors import DependencyMissingError, ExportError
+from pose_analyzer.inference.backends.openvino_model import open_openvino_session
+from pose_analyzer.inference.backends.ultralytics_model import load_ultralytics
 from pose_analyzer.inference.export import (
     KEPT_SHARES,
     RECORD,
@@ -114,6 +116,18 @@ def test_the_head_is_the_last_convolution_and_what_follows(weights: Path) -> Non
         assert "last" in names
         assert {"scaled", "score"} <= set(names)
         assert "first" not in names
+
+
+@pytest.mark.model
+def test_pytorch_weights_are_exported_with_the_size_asked_for(tmp_path: Path) -> None:
+    weights = tmp_path / "random-pose.pt"
+    load_ultralytics().YOLO("yolo11n-pose.yaml", task="pose", verbose=False).save(weights)
+    wanted = ExportRequest(
+        weights, tmp_path / "out", "openvino", "fp16", (64, 96), accept_loss=True
+    )
+    made = export_network(wanted, FRAMES)
+    (info,) = open_openvino_session(made.network).get_inputs()
+    assert info.shape == (1, 3, 64, 96)
 
 
 def test_weights_that_cannot_be_exported_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +63,10 @@ def source_onnx(weights: Path, size: tuple[int, int], folder: Path) -> Path:
     copy = Path(shutil.copy2(weights, folder / weights.name))
     try:
         model = ultralytics.YOLO(str(copy), task="pose", verbose=False)
-        made = model.export(format="onnx", imgsz=list(size), simplify=False, verbose=False)
+        with warnings.catch_warnings():
+            # Ultralytics takes PyTorch's older exporter, which says at each use that it is older.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            made = model.export(format="onnx", imgsz=list(size), simplify=False, verbose=False)
     except (OSError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as exc:
         raise ExportError(f"Ultralytics cannot export {weights.name} to ONNX: {exc}") from exc
     return Path(made)
