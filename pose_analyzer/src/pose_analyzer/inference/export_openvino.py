@@ -44,7 +44,7 @@ def read_network(onnx_file: Path) -> Model:
     """Return a network with its shapes folded and each SiLU as one operation.
 
     Without that, NNCF takes the two halves of a SiLU for operations of their own and quantises
-    between them, which costs much of the speed (reports/export.md).
+    between them: each becomes a pass over memory of its own behind its convolution.
 
     Raises
     ------

@@ -129,8 +129,7 @@ def open_openvino_session(
     Notes
     -----
     What is not INT8 is computed in FP32. OpenVINO's own choice on a processor with BF16 is BF16,
-    whose 8 significant bits do not hold a coordinate of 640 pixels to one pixel, and which is
-    slower where there is no AMX (reports/export.md).
+    whose 8 significant bits do not hold a coordinate of 640 pixels to one pixel.
     """
     if device not in (None, "cpu"):
         raise DetectorError(
