@@ -38,7 +38,7 @@ from pose_analyzer.types import Frame
 
 RECORD: Final = "export.json"
 """What an export's folder says of itself."""
-KEPT_SHARES: Final = (0.0, 0.25, 0.5, 0.75)
+KEPT_SHARES: Final = (0.0, 0.25, 0.5)
 """INT8 leaves these shares of the convolutions in FP32, counted from the output, one after another
 until the export holds: the last half loses the most (reports/export.md)."""
 AIMED_ANGLE_DEG: Final = 1.0
