@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_synth(commands.add_parser("synth", help="render a synthetic athlete with exact truth"))
     _add_demo(commands.add_parser("demo", help="render a set of squats and analyse it"))
     _add_references(commands.add_parser("references", help="good repetitions to compare with"))
+    _add_export(commands.add_parser("export", help="export YOLO weights and measure what it costs"))
     exercises = commands.add_parser("exercises", help="list the exercises that are known")
     exercises.set_defaults(run=_exercises)
     doctor = commands.add_parser("doctor", help="tell what is installed and what is missing")
@@ -171,6 +172,33 @@ def _add_references(parser: argparse.ArgumentParser) -> None:
         "folder", type=Path, nargs="?", help=f"{_REFERENCES} if it is there, else the package's"
     )
     told.set_defaults(run=_references_list)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", help=".pt or .onnx; looked for like those of the detector")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the export")
+    parser.add_argument("--format", default="openvino", choices=["tensorrt", "openvino", "onnx"])
+    parser.add_argument("--precision", default="int8", choices=["fp32", "fp16", "int8"])
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="CLIP",
+        help="your clips, to calibrate and to judge with; the synthetic athlete unless given",
+    )
+    parser.add_argument(
+        "--size",
+        type=_size,
+        default=(640, 640),
+        metavar="HxW",
+        help="height and width of the input, where the weights leave it open (640x640)",
+    )
+    parser.add_argument(
+        "--accept-loss", action="store_true", help="keep it however much it has lost"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=_export)
 
 
 def _metres(text: str) -> float:
@@ -323,6 +351,13 @@ def _references_list(args: argparse.Namespace) -> int:
     return 0
 
 
+def _export(args: argparse.Namespace) -> int:
+    from pose_analyzer.cli_export import run_export
+
+    with _Bar("render", quiet=args.quiet) as bar:
+        return run_export(args, bar.show)
+
+
 def _exercises(_: argparse.Namespace) -> int:
     for name in exercise_names():
         spec = load_exercise(name)
@@ -352,6 +387,7 @@ _EXTRAS: Final = {
     "onnx": ("onnxruntime",),
     "speech": ("espeakng_loader",),
     "live": ("pynvml", "prometheus_client"),
+    "export": ("openvino", "nncf", "onnx"),
 }
 
 

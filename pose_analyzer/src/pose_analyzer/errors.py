@@ -8,7 +8,8 @@
     ├── DetectorError         a pose detector cannot be made or run
     │   ├── WeightsMissingError    its weights are not here and cannot be fetched
     │   ├── UnknownNetworkError    the batched engine does not know such a network
-    │   └── DependencyMissingError its library is not installed
+    │   ├── DependencyMissingError its library is not installed
+    │   └── ExportError            its weights cannot be exported, or lost too much by it
     ├── ExerciseError         an exercise file is not valid
     │   └── UnknownExerciseError   no exercise of that name
     ├── ReferencesError       reference motions are missing or too few
@@ -53,6 +54,10 @@ class UnknownNetworkError(DetectorError):
 
 class DependencyMissingError(DetectorError):
     """An optional library is not installed; the message names the extra that brings it."""
+
+
+class ExportError(DetectorError):
+    """Weights cannot be exported, or the export lost too much; the message says what to do."""
 
 
 class ExerciseError(PoseAnalyzerError):

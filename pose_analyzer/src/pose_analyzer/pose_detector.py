@@ -18,6 +18,7 @@ from pose_analyzer.inference.backends.onnx_runtime import (
     has_onnxruntime,
     open_session,
 )
+from pose_analyzer.inference.backends.openvino_model import open_openvino_session
 from pose_analyzer.inference.backends.ultralytics_model import UltralyticsPose, download_weights
 from pose_analyzer.inference.detector import (
     DetectorStats,
@@ -30,7 +31,7 @@ from pose_analyzer.inference.engine import PoseEngine
 from pose_analyzer.inference.engine_batch import EngineConfig
 from pose_analyzer.inference.network_precision import Precision
 from pose_analyzer.inference.pose_network import load_pose_network
-from pose_analyzer.inference.weights import download_target, find_weights
+from pose_analyzer.inference.weights import download_target, exported_network, find_weights
 
 __all__ = [
     "DETECTOR_NAMES",
@@ -119,9 +120,11 @@ class YOLOPosev11Detector(TimedDetector):
     """A YOLO pose network: the 17 COCO keypoints of several people.
 
     On an NVIDIA GPU, ``.pt`` and ``.onnx`` weights of YOLO11 and YOLOv8 run in our batched engine.
-    Otherwise an ``.onnx`` file runs in ONNX Runtime with our own pre- and postprocessing; ``.pt``
-    weights, OpenVINO folders and TensorRT engines run in Ultralytics. Frames are independent of
-    each other, so one detector serves any number of streams. The foot keypoints are NaN.
+    Otherwise ``.onnx`` files run in ONNX Runtime and OpenVINO folders (or their ``.xml``) in
+    OpenVINO, with our own pre- and postprocessing; ``.pt`` weights and TensorRT engines run in
+    Ultralytics. A folder that `pose-analyzer export` made is taken by its name. Frames are
+    independent of each other, so one detector serves any number of streams. The foot keypoints are
+    NaN.
 
     Parameters
     ----------
@@ -198,20 +201,24 @@ def _yolo_weights(weights: str | Path | None, *, download: bool) -> Path:
 
 def _yolo_backend(path: Path, options: _YoloOptions) -> PoseBackend:
     """Return what runs weights of this kind."""
-    if path.suffix in _ENGINE_WEIGHTS and _has_cuda(options.device):
+    network = exported_network(path)
+    if network.suffix == ".xml":
+        openvino = open_openvino_session(network, options.device, options.threads)
+        return OnnxPose(openvino, options.confidence, options.image_size)
+    if network.suffix in _ENGINE_WEIGHTS and _has_cuda(options.device):
         try:
-            return _open_engine(path, options)
+            return _open_engine(network, options)
         except UnknownNetworkError:
-            if path.suffix == ".onnx" and not has_gpu_provider():
+            if network.suffix == ".onnx" and not has_gpu_provider():
                 raise
         except DependencyMissingError:
-            if path.suffix != ".onnx":
+            if network.suffix != ".onnx":
                 raise
-    if path.suffix == ".onnx" and has_onnxruntime():
-        session = open_session(path, options.device, options.threads)
+    if network.suffix == ".onnx" and has_onnxruntime():
+        session = open_session(network, options.device, options.threads)
         return OnnxPose(session, options.confidence, options.image_size)
     return UltralyticsPose(
-        path, options.confidence, options.image_size, options.device, options.threads
+        network, options.confidence, options.image_size, options.device, options.threads
     )
 
 

@@ -11,6 +11,7 @@ from pose_analyzer.errors import WeightsMissingError
 
 DEFAULT_WEIGHTS: Final = ("yolo11n-pose.pt", "yolo11n-pose.onnx")
 """What is looked for when no weights are named, in this order in each place."""
+_NETWORK_ENDINGS: Final = (".xml", ".onnx", ".engine")
 RELEASE_ADDRESS: Final = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
 """The official release of the publisher of YOLO11, as Ultralytics 8.4 itself uses it."""
 
@@ -51,6 +52,25 @@ def find_weights(weights: str | Path | None = None) -> Path:
         if path.exists():
             return path
     raise WeightsMissingError(_missing_message(names[0]))
+
+
+def exported_network(path: Path) -> Path:
+    """Return the one network in an exported folder; any other path as it is.
+
+    Raises
+    ------
+    WeightsMissingError
+        If the folder holds no network, or several.
+    """
+    if not path.is_dir():
+        return path
+    found = [file for ending in _NETWORK_ENDINGS for file in sorted(path.glob(f"*{ending}"))]
+    if len(found) != 1:
+        raise WeightsMissingError(
+            f"{path} holds {len(found)} networks ({', '.join(_NETWORK_ENDINGS)}); "
+            "give a folder with one, or the file"
+        )
+    return found[0]
 
 
 def _candidates(names: tuple[str, ...]) -> Iterator[Path]:
