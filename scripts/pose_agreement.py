@@ -33,6 +33,7 @@ class UltralyticsResult(Protocol):
 
     boxes: UltralyticsBoxes
     keypoints: UltralyticsKeypoints
+    orig_img: ImageArray
 
 
 class UltralyticsBoxes(Protocol):
@@ -85,6 +86,10 @@ class Reference:
         """Return Ultralytics' results."""
         results: list[UltralyticsResult] = self._model.predict(list(images), **self._options)
         return results
+
+    def stream(self, source: str) -> Iterator[UltralyticsResult]:
+        """Yield Ultralytics' results of a ``.streams`` file as its loader gives the frames."""
+        yield from self._model.predict(source, stream=True, **self._options)
 
 
 @dataclass(frozen=True, slots=True)
