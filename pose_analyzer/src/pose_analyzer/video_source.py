@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from pose_analyzer.errors import DependencyMissingError, VideoError
+from pose_analyzer.errors import DependencyMissingError, NoVideoError, VideoError
 from pose_analyzer.types import Frame, ImageArray
 
 if TYPE_CHECKING:
@@ -108,8 +108,10 @@ class VideoFile:
 
     Raises
     ------
-    VideoError
+    NoVideoError
         If there is no such file, it is not a video, or it holds no frame.
+    VideoError
+        If it may not be read.
     DependencyMissingError
         If PyAV is not installed.
 
@@ -269,11 +271,11 @@ class VideoFile:
 
     def _require_file(self) -> None:
         if not self._path.exists():
-            raise VideoError(f"{self._path} does not exist; check the path")
+            raise NoVideoError(f"{self._path} does not exist; check the path")
         if self._path.is_dir():
-            raise VideoError(f"{self._path} is a folder, not a video file; name one file")
+            raise NoVideoError(f"{self._path} is a folder, not a video file; name one file")
         if self._path.is_file() and self._path.stat().st_size == 0:
-            raise VideoError(f"{self._path} is empty (0 bytes); record or copy it again")
+            raise NoVideoError(f"{self._path} is empty (0 bytes); record or copy it again")
 
     def _open(self) -> InputContainer:
         try:
@@ -284,13 +286,13 @@ class VideoFile:
         except PermissionError as exc:
             raise VideoError(f"{self._path} may not be read; change its permissions") from exc
         except (self._av.FFmpegError, OSError) as exc:
-            raise VideoError(
+            raise NoVideoError(
                 f"{self._path} is not a video that can be read, or it is incomplete "
                 "(a recording that was not finished has no index)"
             ) from exc
         if set(container.format.name.split(",")) & _TEXT_FORMATS:
             container.close()
-            raise VideoError(f"{self._path} is a text file, not a video")
+            raise NoVideoError(f"{self._path} is a text file, not a video")
         return container
 
     def _video_stream(self, container: InputContainer) -> VideoStream:
@@ -298,13 +300,13 @@ class VideoFile:
             if not stream.disposition & self._av.stream.Disposition.attached_pic:
                 return stream
         if container.streams.audio:
-            raise VideoError(f"{self._path} holds only sound, no video")
-        raise VideoError(f"{self._path} holds no video")
+            raise NoVideoError(f"{self._path} holds only sound, no video")
+        raise NoVideoError(f"{self._path} holds no video")
 
     def _first_frame(self, container: InputContainer, stream: VideoStream) -> VideoFrame:
         first = next(self._decoded(container, stream), None)
         if first is None:
-            raise VideoError(
+            raise NoVideoError(
                 f"{self._path} holds no frame that can be decoded; record or copy it again"
             )
         return first
