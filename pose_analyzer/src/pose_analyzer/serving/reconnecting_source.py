@@ -21,7 +21,8 @@ from typing import Final
 import numpy as np
 
 from pose_analyzer.errors import NoVideoError, VideoError
-from pose_analyzer.live_source import LEAST_STEP_S, without_credentials
+from pose_analyzer.live_source import LEAST_STEP_S
+from pose_analyzer.network_capture import without_credentials
 from pose_analyzer.serving.source_connection import Arrival, SourceConnection
 from pose_analyzer.types import Frame
 

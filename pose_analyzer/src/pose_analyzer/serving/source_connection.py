@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from pose_analyzer.live_source import without_credentials
+from pose_analyzer.network_capture import without_credentials
 from pose_analyzer.types import Frame
 
 logger = logging.getLogger(__name__)
