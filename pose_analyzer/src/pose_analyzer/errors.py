@@ -4,6 +4,7 @@
 
     PoseAnalyzerError
     ├── VideoError            a file, camera or stream cannot be read
+    │   ├── NoVideoError      what is there is no video
     │   └── VideoWriteError   an output file cannot be written
     ├── DetectorError         a pose detector cannot be made or run
     │   ├── WeightsMissingError    its weights are not here and cannot be fetched
@@ -34,6 +35,10 @@ class PoseAnalyzerError(Exception):
 
 class VideoError(PoseAnalyzerError):
     """A video cannot be opened, or holds no frame."""
+
+
+class NoVideoError(VideoError):
+    """What is there is no video, or nothing is there; trying again does not help."""
 
 
 class VideoWriteError(VideoError):

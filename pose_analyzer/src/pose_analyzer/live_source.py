@@ -14,25 +14,15 @@ from typing import Final, Protocol
 import numpy as np
 
 from pose_analyzer.errors import DependencyMissingError, VideoError
+from pose_analyzer.network_capture import NetworkCapture, without_credentials
 from pose_analyzer.types import Frame
 from pose_analyzer.video_source import VideoSource
 
 LEAST_STEP_S: Final = 1e-4
 """Two frames of a live source are at least so far apart in time (chosen by us)."""
-_OPEN_TIMEOUT_MS: Final = 5000
-_READ_TIMEOUT_MS: Final = 5000
-"""What a network stream may take to answer, and to send its next picture (chosen by us)."""
 _FALLBACK_FPS: Final = 30.0
 """For a camera that does not tell its rate: the commonest one."""
-_CREDENTIALS: Final = re.compile(r"(?<=://)\S*@")
-"""Up to the last @, because people write passwords with a slash."""
-_QUERY: Final = re.compile(r"(://[^\s?]*)\?\S*")
 _ADDRESS: Final = re.compile(r"(rtsps?|https?)://\S+", re.IGNORECASE)
-
-
-def without_credentials(text: str) -> str:
-    """Return a text in which no address shows its password, nor its query."""
-    return _QUERY.sub(r"\1?...", _CREDENTIALS.sub("", text))
 
 
 class PacedFile:
@@ -140,7 +130,7 @@ class _CaptureSource:
 
     def __iter__(self) -> Iterator[Frame]:
         """Return the frames until `close`; `VideoError` when no more come."""
-        first_s, last_s, index = self._clock(), -LEAST_STEP_S, 0
+        first_s, last_s, index = 0.0, -LEAST_STEP_S, 0
         try:
             while not self._stopped.is_set():
                 is_read, image = self._capture.read()
@@ -148,9 +138,10 @@ class _CaptureSource:
                     return
                 if not is_read or image is None:
                     raise VideoError(f"{self.name} gives no more pictures; {self._help}")
+                now_s = self._clock()
                 if index == 0:
-                    first_s = self._clock()
-                last_s = max(self._clock() - first_s, last_s + LEAST_STEP_S)
+                    first_s = now_s
+                last_s = max(now_s - first_s, last_s + LEAST_STEP_S)
                 yield Frame(np.asarray(image, dtype=np.uint8), last_s, index)
                 index += 1
         finally:
@@ -209,7 +200,15 @@ class RtspSource(_CaptureSource):
     Raises
     ------
     VideoError
-        If it does not answer within 5 s or sends no video. A read that takes longer fails too.
+        If it does not answer within 5 s, or gives no picture. A read that takes longer fails too.
+    NoVideoError
+        If it sends only sound.
+    DependencyMissingError
+        If PyAV is not installed.
+
+    Notes
+    -----
+    Only protocols of network video are spoken, whatever a playlist behind the address names.
     """
 
     def __init__(
@@ -224,7 +223,7 @@ class RtspSource(_CaptureSource):
                 "address must begin with rtsp://, rtsps://, http:// or https://, "
                 f"got {without_credentials(address)!r}"
             )
-        capture = (open_capture or _open_address)(address)
+        capture = (open_capture or NetworkCapture)(address)
         super().__init__(
             without_credentials(address),
             capture,
@@ -244,17 +243,3 @@ def _open_camera(camera: int) -> Capture:
     # Old pictures in a queue of the driver would only be late.
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     return capture
-
-
-def _open_address(address: str) -> Capture:
-    try:
-        import cv2
-    except ImportError as exc:
-        raise DependencyMissingError(
-            "reading a network camera needs OpenCV: pip install 'pose-analyzer[video]'"
-        ) from exc
-    timeouts = [
-        *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS),
-        *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT_MS),
-    ]
-    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, timeouts)

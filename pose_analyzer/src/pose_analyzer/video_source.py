@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from pose_analyzer.errors import DependencyMissingError, VideoError
+from pose_analyzer.errors import DependencyMissingError, NoVideoError, VideoError
 from pose_analyzer.types import Frame, ImageArray
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class VideoSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Geometry:
+class PictureGeometry:
     """How a stored picture becomes an upright one with square pixels.
 
     `scaled_width` x `scaled_height` is the stored picture with square pixels; then rows and columns
@@ -91,10 +91,12 @@ class _Geometry:
 
     @property
     def width(self) -> int:
+        """Of the upright picture."""
         return self.scaled_height if self.transposed else self.scaled_width
 
     @property
     def height(self) -> int:
+        """Of the upright picture."""
         return self.scaled_width if self.transposed else self.scaled_height
 
 
@@ -108,8 +110,10 @@ class VideoFile:
 
     Raises
     ------
-    VideoError
+    NoVideoError
         If there is no such file, it is not a video, or it holds no frame.
+    VideoError
+        If it may not be read.
     DependencyMissingError
         If PyAV is not installed.
 
@@ -121,7 +125,7 @@ class VideoFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._av = _load_av()
+        self._av = load_av()
         self._path = Path(path)
         self._ended_early: str | None = None
         self._n_damaged = 0
@@ -131,8 +135,8 @@ class VideoFile:
         with self._open() as container:
             stream = self._video_stream(container)
             first = self._first_frame(container, stream)
-            self._geometry = _geometry(first, stream)
-            self._fps = _fps(stream)
+            self._geometry = picture_geometry(first, stream)
+            self._fps = stated_fps(stream)
             self._duration_s = _duration_s(container, stream)
             # Without a duration of the pictures themselves, sound may outlast them.
             self._end_is_stated = stream.duration is not None or not container.streams.audio
@@ -222,7 +226,7 @@ class VideoFile:
         with self._open() as container:
             stream = self._video_stream(container)
             stream.thread_type = self._av.codec.context.ThreadType.AUTO
-            to_image = _ImageMaker(self._av, self._geometry)
+            to_image = ImageMaker(self._av, self._geometry)
             index = 0
             for decoded in self._decoded(container, stream):
                 yield Frame(to_image(decoded), clock.tell(_time_s(decoded)), index)
@@ -269,11 +273,11 @@ class VideoFile:
 
     def _require_file(self) -> None:
         if not self._path.exists():
-            raise VideoError(f"{self._path} does not exist; check the path")
+            raise NoVideoError(f"{self._path} does not exist; check the path")
         if self._path.is_dir():
-            raise VideoError(f"{self._path} is a folder, not a video file; name one file")
+            raise NoVideoError(f"{self._path} is a folder, not a video file; name one file")
         if self._path.is_file() and self._path.stat().st_size == 0:
-            raise VideoError(f"{self._path} is empty (0 bytes); record or copy it again")
+            raise NoVideoError(f"{self._path} is empty (0 bytes); record or copy it again")
 
     def _open(self) -> InputContainer:
         try:
@@ -284,13 +288,13 @@ class VideoFile:
         except PermissionError as exc:
             raise VideoError(f"{self._path} may not be read; change its permissions") from exc
         except (self._av.FFmpegError, OSError) as exc:
-            raise VideoError(
+            raise NoVideoError(
                 f"{self._path} is not a video that can be read, or it is incomplete "
                 "(a recording that was not finished has no index)"
             ) from exc
         if set(container.format.name.split(",")) & _TEXT_FORMATS:
             container.close()
-            raise VideoError(f"{self._path} is a text file, not a video")
+            raise NoVideoError(f"{self._path} is a text file, not a video")
         return container
 
     def _video_stream(self, container: InputContainer) -> VideoStream:
@@ -298,13 +302,13 @@ class VideoFile:
             if not stream.disposition & self._av.stream.Disposition.attached_pic:
                 return stream
         if container.streams.audio:
-            raise VideoError(f"{self._path} holds only sound, no video")
-        raise VideoError(f"{self._path} holds no video")
+            raise NoVideoError(f"{self._path} holds only sound, no video")
+        raise NoVideoError(f"{self._path} holds no video")
 
     def _first_frame(self, container: InputContainer, stream: VideoStream) -> VideoFrame:
         first = next(self._decoded(container, stream), None)
         if first is None:
-            raise VideoError(
+            raise NoVideoError(
                 f"{self._path} holds no frame that can be decoded; record or copy it again"
             )
         return first
@@ -343,7 +347,7 @@ class _Clock:
         self.end_s = self._last_s + duration_s
 
 
-class _ImageMaker:
+class ImageMaker:
     """Turns decoded pictures into upright BGR arrays.
 
     One converter is kept for the whole clip: making one for each frame, as PyAV's
@@ -351,12 +355,13 @@ class _ImageMaker:
     conversion takes 1.2 ms and knows neither BT.709 nor full range.
     """
 
-    def __init__(self, av: ModuleType, geometry: _Geometry) -> None:
+    def __init__(self, av: ModuleType, geometry: PictureGeometry) -> None:
         self._converter = av.video.reformatter.VideoReformatter()
         self._full_range = av.video.reformatter.ColorRange.JPEG
         self._geometry = geometry
 
     def __call__(self, picture: VideoFrame) -> ImageArray:
+        """Return one picture, uint8, shape (H, W, 3)."""
         geometry = self._geometry
         untagged_hd = (
             picture.colorspace == _COLORSPACE_UNSPECIFIED and picture.height >= _HD_HEIGHT_PX
@@ -374,7 +379,7 @@ class _ImageMaker:
         return _turned(image, geometry)
 
 
-def _turned(image: ImageArray, geometry: _Geometry) -> ImageArray:
+def _turned(image: ImageArray, geometry: PictureGeometry) -> ImageArray:
     """Return the picture upright."""
     import cv2
 
@@ -384,7 +389,8 @@ def _turned(image: ImageArray, geometry: _Geometry) -> ImageArray:
     return np.asarray(upright, dtype=np.uint8)
 
 
-def _load_av() -> ModuleType:
+def load_av() -> ModuleType:
+    """Return PyAV; `DependencyMissingError` if it is not installed."""
     try:
         import av
         import av.video.reformatter
@@ -395,14 +401,14 @@ def _load_av() -> ModuleType:
     return av
 
 
-def _geometry(picture: VideoFrame, stream: VideoStream) -> _Geometry:
+def picture_geometry(picture: VideoFrame, stream: VideoStream) -> PictureGeometry:
     """Read pixel shape and display matrix of the first picture."""
     aspect = stream.sample_aspect_ratio
     stretch = float(aspect) if aspect is not None and aspect > 0 else 1.0
     if abs(stretch - 1.0) <= _SQUARE_TOLERANCE:
         stretch = 1.0
     transposed, flip = _orientation(picture)
-    return _Geometry(max(1, round(picture.width * stretch)), picture.height, transposed, flip)
+    return PictureGeometry(max(1, round(picture.width * stretch)), picture.height, transposed, flip)
 
 
 def _orientation(picture: VideoFrame) -> tuple[bool, int | None]:
@@ -426,7 +432,8 @@ def _orientation(picture: VideoFrame) -> tuple[bool, int | None]:
     return transposed, 0 if y_flips else None
 
 
-def _fps(stream: VideoStream) -> float:
+def stated_fps(stream: VideoStream) -> float:
+    """Return the average frames a second that a stream states, else 30."""
     for rate in (stream.average_rate, stream.guessed_rate):
         if rate is not None and rate > 0:
             return float(rate)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import threading
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
 
 from pose_analyzer.errors import VideoError
-from pose_analyzer.live_source import CameraSource, PacedFile, RtspSource, without_credentials
+from pose_analyzer.live_source import CameraSource, PacedFile, RtspSource
 from pose_analyzer.report.video_writer import VideoWriter
-from pose_analyzer.types import Frame, ImageArray
+from pose_analyzer.types import ImageArray
 from pose_analyzer.video_source import VideoFile
 
 IMAGE = np.full((48, 64, 3), 128, np.uint8)
@@ -139,36 +135,3 @@ def test_an_address_shows_no_credentials_in_name_and_error() -> None:
         list(source)
     with pytest.raises(ValueError, match="'ftp://host/x'"):
         RtspSource("ftp://user:secret@host/x")
-
-
-@given(st.from_regex(r"[a-z0-9:@/?]{1,12}", fullmatch=True))
-def test_no_credentials_survive(secret: str) -> None:
-    shown = without_credentials(f"cannot open rtsp://{secret}@host/live?token=secret now")
-    assert shown == "cannot open rtsp://host/live?... now"
-
-
-@pytest.fixture
-def served(clip: Path) -> Iterator[str]:
-    """Return the address at which this machine serves the clip."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    handler = functools.partial(Quiet, directory=str(clip.parent))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/{clip.name}"
-        server.shutdown()
-        thread.join()
-
-
-def test_a_real_stream_is_read_from_its_address(served: str) -> None:
-    source = RtspSource(served)
-    assert (source.width, source.height, source.fps) == (64, 48, 25.0)
-    frames: deque[Frame] = deque()
-    with pytest.raises(VideoError, match="no more pictures"):
-        frames.extend(source)
-    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
-    assert abs(int(frames[0].image.mean()) - 128) < 4

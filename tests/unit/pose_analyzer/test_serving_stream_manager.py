@@ -112,7 +112,7 @@ def test_a_stream_without_frames_is_closed_and_the_others_stay() -> None:
     processor = FakeProcessor("gone", "new", "alive")
     processor.states["new"] = replace(processor.states["new"], opened_s=5.0)
     processor.states["alive"] = replace(processor.states["alive"], last_frame_s=9.0)
-    manager = manager_of(processor)
+    manager = manager_of(processor, idle_after_s=10)
     manager.step(10.0)
     assert list(processor.states) == ["gone", "new", "alive"]
     manager.step(11.0)
@@ -122,12 +122,33 @@ def test_a_stream_without_frames_is_closed_and_the_others_stay() -> None:
 
 def test_idle_streams_are_looked_for_once_a_second() -> None:
     processor = FakeProcessor("gone")
-    manager = manager_of(processor)
+    manager = manager_of(processor, idle_after_s=10)
     manager.step(9.5)
     manager.step(10.4)
     assert list(processor.states) == ["gone"]
     manager.step(10.5)
     assert list(processor.states) == []
+
+
+def test_idle_streams_are_left_to_the_processor_by_default() -> None:
+    processor = FakeProcessor("silent")
+    manager = manager_of(processor)
+    manager.step(1e6)
+    assert manager.counts.n_evicted == 0
+    assert list(processor.states) == ["silent"]
+
+
+def test_cached_memory_is_released_after_giving_up_and_only_then() -> None:
+    processor = FakeProcessor("a", "b")
+    shares = [0.8, 0.92, 0.92, 0.5, 0.5]
+    left = iter(shares)
+    manager = manager_of(processor, VramMonitor(SimulatedReader(lambda: next(left))))
+    released: list[list[float | None]] = []
+    manager.on_shed = lambda: released.append([s.max_fps for s in processor.states.values()])
+    for now_s in (0.0, 1.0, 1.1, 20.0, 60.0):
+        manager.step(now_s)
+    assert released == [[None, 15.0]]
+    assert manager.counts.n_slowed == 0
 
 
 def test_the_thread_survives_a_failure_and_ends_when_told(

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from pose_analyzer.errors import DependencyMissingError, VideoError
+from pose_analyzer.errors import DependencyMissingError, NoVideoError
 from pose_analyzer.report.video_writer import VideoWriter
 from pose_analyzer.types import ImageArray
 from pose_analyzer.video_source import VideoFile
@@ -323,7 +323,7 @@ def test_bad_file_is_one_sentence_that_names_it(tmp_path: Path, make: object, ca
     path = tmp_path / "clip.mp4"
     assert callable(make)
     make(path)
-    with pytest.raises(VideoError, match=cause) as caught:
+    with pytest.raises(NoVideoError, match=cause) as caught:
         VideoFile(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -332,7 +332,7 @@ def test_bad_file_is_one_sentence_that_names_it(tmp_path: Path, make: object, ca
 def test_a_text_file_is_not_drawn_as_a_video(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("ten squats\n" * 50)
-    with pytest.raises(VideoError, match="text file"):
+    with pytest.raises(NoVideoError, match="text file"):
         VideoFile(path)
 
 

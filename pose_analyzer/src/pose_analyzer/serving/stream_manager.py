@@ -63,14 +63,15 @@ class StreamManagerConfig:
     stream_vram_bytes : int
         What another stream may take of the GPU's memory: about ten 1080p frames as float32.
     idle_after_s : float
-        A stream without a frame for longer is closed.
+        A stream without a frame for longer is closed by the manager; by default none is, because
+        a processor that knows idle streams closes them itself, and tells their clients why.
     check_every_s : float
         Seconds between two looks at idle streams, and between two steps of the timer thread.
     """
 
     max_streams: int = 32
     stream_vram_bytes: int = 256 << 20
-    idle_after_s: float = 10.0
+    idle_after_s: float = math.inf
     check_every_s: float = 1.0
 
     def __post_init__(self) -> None:
@@ -80,7 +81,7 @@ class StreamManagerConfig:
             raise ValueError(
                 f"stream_vram_bytes must not be negative, got {self.stream_vram_bytes}"
             )
-        if min(self.idle_after_s, self.check_every_s) <= 0.0:
+        if not min(self.idle_after_s, self.check_every_s) > 0.0:
             raise ValueError("idle_after_s and check_every_s must be above 0")
 
 
@@ -118,6 +119,13 @@ class StreamManager:
         Is told of streams and memory at each step.
     clock : callable
         The clock of the processor, in seconds.
+
+    Attributes
+    ----------
+    on_shed : callable or None
+        Called by `step` after something was given up. Set it to what returns unused memory of the
+        framework to the GPU, as ``torch.cuda.empty_cache``: memory that is kept for later use
+        counts as used, and more than needed would be given up.
     """
 
     def __init__(
@@ -130,6 +138,7 @@ class StreamManager:
         observer: Observer = NO_OBSERVER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.on_shed: Callable[[], object] | None = None
         self._control = control
         self._vram = vram
         self._policy = policy
@@ -180,10 +189,15 @@ class StreamManager:
             if now_s - self._checked_s >= self._config.check_every_s:
                 self._checked_s = now_s
                 self._evict_idle(now_s)
-            for action in self._policy.decide(self._share(), self._control.stream_states(), now_s):
+            share = self._share()
+            actions = self._policy.decide(share, self._control.stream_states(), now_s)
+            for action in actions:
                 self._act(action)
             self._states = tuple(self._control.stream_states())
             self._observer.streams(len(self._states))
+        # Not under the lock: to free memory may wait for the GPU, and nobody could be let in.
+        if self.on_shed is not None and actions and share > self._policy.config.shed_above:
+            self.on_shed()
 
     def start(self) -> None:
         """Call `step` from a thread, every `StreamManagerConfig.check_every_s`."""
