@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands.add_parser("demo", help="render a set of squats and analyse it"))
     _add_references(commands.add_parser("references", help="good repetitions to compare with"))
     _add_export(commands.add_parser("export", help="export YOLO weights and measure what it costs"))
+    _add_bench(commands.add_parser("bench", help="how many live streams this machine holds"))
     exercises = commands.add_parser("exercises", help="list the exercises that are known")
     exercises.set_defaults(run=_exercises)
     doctor = commands.add_parser("doctor", help="tell what is installed and what is missing")
@@ -172,6 +173,35 @@ def _add_references(parser: argparse.ArgumentParser) -> None:
         "folder", type=Path, nargs="?", help=f"{_REFERENCES} if it is there, else the package's"
     )
     told.set_defaults(run=_references_list)
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--streams", type=_count, default=4, help="streams at once")
+    parser.add_argument("--fps", type=_rate, default=30.0, help="frames a second of each")
+    parser.add_argument("--size", default="1080p", choices=["480p", "720p", "1080p", "4k"])
+    parser.add_argument("--seconds", type=_rate, default=30.0, help="measured for each number")
+    parser.add_argument(
+        "--budget", type=_rate, default=100.0, metavar="MS", help="from capture to result, 99 %%"
+    )
+    parser.add_argument("--sweep", action="store_true", help="find the most streams that are held")
+    parser.add_argument("--clip", type=Path, help="pictures of yours; the synthetic athlete's else")
+    parser.add_argument("--out", type=Path, metavar="JSON", help="write the figures here")
+    _add_detector(parser)
+    parser.set_defaults(run=_bench)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return value
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -349,6 +379,12 @@ def _references_list(args: argparse.Namespace) -> int:
             f"{sources}; licence: {licences}"
         )
     return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from pose_analyzer.cli_bench import run_bench
+
+    return run_bench(args)
 
 
 def _export(args: argparse.Namespace) -> int:
