@@ -254,6 +254,13 @@ def test_sizes_that_were_measured_in_a_bad_moment_are_tried_again() -> None:
     assert sizes[-2] == 8
 
 
+def test_full_batches_are_halved_seldom_because_what_is_left_behind_is_late() -> None:
+    made = scheduler(n_streams=8)
+    frames = [waiting(index) for index in range(8)]
+    sizes = Counter(len(made.decide(frames, 1.0, 8).run) for _ in range(2000))
+    assert sizes == {8: 1998, 4: 2}
+
+
 def test_one_size_that_was_slow_once_does_not_split_batches_for_ever() -> None:
     times = ExecutionTimes()
     rng = np.random.default_rng(0)

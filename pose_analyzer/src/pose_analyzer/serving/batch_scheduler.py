@@ -18,8 +18,11 @@ from pose_analyzer.serving.execution_times import ExecutionTimes
 from pose_analyzer.serving.leave_rule import LeaveRule, WaitingBatch
 
 MOST_PRIORITY: Final = 10
-_PROBE_EVERY: Final = 100
-"""One batch of so many has twice or half the size, if there are frames for it (chosen by us)."""
+_PROBE_UP_EVERY: Final = 100
+"""One batch of so many has twice the size, if there are frames for it and it may be in time."""
+_PROBE_DOWN_EVERY: Final = 1000
+"""One batch of so many has half the size. Seldom: near capacity the frames that it leaves behind
+take ten more batches to catch up with (both chosen by us, see reports/scheduler_simulation.md)."""
 _SHARE_CONSTANT_S: Final = 2.0
 _SHARE_STEP_S: Final = 0.001
 """A frame served lately moves the next turn back by so much: what a stream gains by a lucky phase
@@ -180,8 +183,9 @@ class BatchScheduler:
         ready = self._in_turn([frame for frame in waiting if frame.number not in numbers], now_s)
         if not ready:
             return Decision(stale=stale)
-        limit = self._limit(max_batch, min(frame.budget_s for frame in ready))
-        size = self._size(min(limit, len(ready)))
+        in_time_s = max(min(frame.budget_s for frame in ready), 2.0 * self.times.seconds(1))
+        limit = self._limit(max_batch, in_time_s)
+        size = self._size(min(limit, len(ready)), in_time_s)
         if size == len(ready) < limit:
             until_s = self._leave_s(ready, now_s, limit)
             if until_s > now_s:
@@ -191,20 +195,24 @@ class BatchScheduler:
             self._services[frame.stream_id].add(now_s)
         return Decision(tuple(ready[:size]), stale)
 
-    def _limit(self, max_batch: int, budget_s: float) -> int:
+    def _limit(self, max_batch: int, in_time_s: float) -> int:
         """Return the largest batch now; a new size is tried only if it may be in time."""
         limit = min(max_batch, self.times.most_to_try)
-        in_time_s = max(budget_s, 2.0 * self.times.seconds(1))
         if limit > self.times.most_proven and self.times.seconds(limit) > in_time_s:
             return max(1, self.times.most_proven)
         return limit
 
-    def _size(self, most: int) -> int:
+    def _size(self, most: int, in_time_s: float) -> int:
         """Return how many frames to take; now and then another size, lest its time be outdated."""
         size = self.times.efficient_size(most, self.config.throughput_tolerance)
-        if self._n_batches % _PROBE_EVERY < _PROBE_EVERY - 1 or most < 2:
-            return size
-        return min(2 * size, most) if size < most else most // 2
+        if size == most:
+            return max(1, most // 2) if self._is_turn_of(_PROBE_DOWN_EVERY) else size
+        larger = min(2 * size, most)
+        may_grow = self._is_turn_of(_PROBE_UP_EVERY) and self.times.seconds(larger) <= in_time_s
+        return larger if may_grow else size
+
+    def _is_turn_of(self, every: int) -> bool:
+        return self._n_batches % every == every - 1
 
     def _in_turn(self, frames: Collection[WaitingFrame], now_s: float) -> list[WaitingFrame]:
         before: Counter[str] = Counter()
