@@ -27,10 +27,14 @@ see reports/scheduler_simulation.md)."""
 _LEAST_TRIALS: Final = 2
 """A new size that does not pay is tried so often before it is left: the first time may be that of
 a kernel being chosen (chosen by us)."""
-_SHARE_CONSTANT_S: Final = 2.0
-_SHARE_STEP_S: Final = 0.001
+_SHARE_CONSTANT_S: Final = 10.0
+"""Longer than cameras pause at a key frame, lest whoever paused goes first for it."""
+_SHARE_STEP_S: Final = 0.0004
 """A frame served lately moves the next turn back by so much: what a stream gains by a lucky phase
-of its camera is taken back within seconds (chosen by us, see reports/scheduler_simulation.md)."""
+of its camera is taken back within a minute."""
+_MOST_SHARE_S: Final = 0.002
+"""And by no more than this from the mean of those that wait: fairness costs the tail (all three
+chosen by us, see reports/scheduler_simulation.md)."""
 _STAMPS_OF_ALL: Final = 256
 """Arrivals of all streams together from which their company is learned: some rounds of many."""
 
@@ -123,7 +127,7 @@ class _Service:
     _share: float = 0.0
 
     def share(self, now_s: float) -> float:
-        """Return the frames of the last two seconds, the older the less."""
+        """Return the frames of the last ten seconds, the older the less."""
         return self._share * math.exp((self.last_s - now_s) / _SHARE_CONSTANT_S)
 
     def add(self, now_s: float) -> None:
@@ -247,14 +251,20 @@ class BatchScheduler:
     def _in_turn(self, frames: Collection[WaitingFrame], now_s: float) -> list[WaitingFrame]:
         before: Counter[str] = Counter()
         keyed = []
+        shares = {frame.stream_id: self._share(frame, now_s) for frame in frames}
+        mean = sum(shares.values()) / max(1, len(shares))
         for frame in sorted(frames, key=lambda frame: frame.number):
-            service = self._services.setdefault(frame.stream_id, _Service(frame.since_s))
+            later_s = _SHARE_STEP_S * (shares[frame.stream_id] - mean)
             turn_s = frame.since_s + frame.budget_s
-            turn_s += _SHARE_STEP_S * service.share(now_s)
+            turn_s += max(-_MOST_SHARE_S, min(_MOST_SHARE_S, later_s))
             turn_s -= frame.priority * self.config.priority_step_s
             keyed.append((before[frame.stream_id], turn_s, frame.since_s, frame.number, frame))
             before[frame.stream_id] += 1
         return [frame for *_, frame in sorted(keyed, key=lambda key: key[:4])]
+
+    def _share(self, frame: WaitingFrame, now_s: float) -> float:
+        service = self._services.setdefault(frame.stream_id, _Service(frame.since_s))
+        return service.share(now_s)
 
     def _leave_s(self, ready: Sequence[WaitingFrame], now_s: float, max_batch: int) -> float:
         """Return when a batch that is not full should leave if nothing else happens."""
