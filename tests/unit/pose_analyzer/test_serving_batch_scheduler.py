@@ -95,6 +95,13 @@ def test_stale_frames_are_dropped_and_never_those_that_must_not_be() -> None:
     assert sorted(ran(decision)) == ["1", "2"]
 
 
+def test_a_frame_that_would_be_stale_when_done_is_dropped_but_not_all_of_a_slow_detector() -> None:
+    assert scheduler(CPU_S).decide([waiting(0, 0.52)], 1.0, 1).stale
+    assert not scheduler(GPU_S).decide([waiting(0, 0.52)], 1.0, 1).stale
+    slow = scheduler((0.7, 0.0))
+    assert ran(slow.decide([waiting(0, 0.8)], 1.0, 1)) == ["0"]
+
+
 def test_an_urgent_frame_and_one_of_high_priority_go_first() -> None:
     frames = [waiting(0), waiting(1, budget_s=0.05), waiting(2, priority=1)]
     assert ran(scheduler().decide(frames, 1.0, 1)) == ["2"]
@@ -179,6 +186,20 @@ def test_decisions_keep_order_invent_nothing_and_never_sleep_for_long(
     assert decision.run or decision.stale or math.isfinite(decision.wait_until_s)
 
 
+@given(st.floats(0.0, 0.2), st.floats(0.0, 0.2), st.integers(1, 8))
+@settings(max_examples=20, deadline=None)
+def test_no_batch_takes_longer_than_the_budget_if_a_smaller_one_does_not(
+    batch_s: float, frame_s: float, n_frames: int
+) -> None:
+    made = scheduler((batch_s, frame_s), n_streams=8)
+    alone_s = batch_s + frame_s
+    for count in range(1, 1101):  # Probes of other sizes, too.
+        frames = [waiting(index, 1.0 + 1e-6 * count) for index in range(n_frames)]
+        size = len(made.decide(frames, 1.06, 8).run)
+        longest_s = 0.1 if alone_s <= 0.1 else 2.0 * alone_s
+        assert batch_s + frame_s * size <= longest_s * (1.0 + 1e-9)
+
+
 # What is learned.
 
 
@@ -219,6 +240,36 @@ def test_times_are_learned_for_each_size_and_follow_a_step() -> None:
     assert times.seconds(5) == pytest.approx(0.036, rel=0.01)
 
 
+def test_a_machine_that_slows_down_slows_all_sizes() -> None:
+    times = ExecutionTimes()
+    for _ in range(3):
+        times.add(1, 0.2)
+        times.add(2, 0.4)
+    for _ in range(20):
+        times.add(1, 0.3)
+    assert times.seconds(2) == pytest.approx(0.55, abs=0.03)
+    assert times.efficient_size(2, 0.15) == 1
+
+
+def test_sizes_with_wrong_times_do_not_spoil_each_other_for_ever() -> None:
+    times = ExecutionTimes()
+    for size, seconds in ((1, 0.011), (8, 0.1)):  # Eight were measured in a bad moment.
+        for _ in range(3):
+            times.add(size, seconds)
+    for _ in range(60):
+        times.add(8, 0.018)
+        times.add(1, 0.011)
+    assert [times.seconds(1), times.seconds(8)] == pytest.approx([0.011, 0.018], rel=0.06)
+
+
+def test_a_new_size_is_not_taken_to_cost_more_than_its_frames_one_by_one() -> None:
+    times = ExecutionTimes()
+    for _ in range(3):
+        times.add(1, 0.01)
+    times.add(2, 1.0)
+    assert times.seconds(2) == pytest.approx(0.02)
+
+
 @given(st.integers(3, 30), st.floats(0.0, 10.0))
 def test_one_outlier_leaves_no_trace(position: int, outlier_s: float) -> None:
     times = ExecutionTimes()
@@ -240,7 +291,17 @@ def test_unknown_sizes_are_entered_slowly_and_not_where_they_do_not_pay() -> Non
 
     assert largest_batch(GPU_S) == 8
     assert largest_batch(CPU_S) == 2
+    assert largest_batch((0.0, 0.2)) == 2  # Tried, in vain.
     assert largest_batch((0.1, 0.1)) <= 2  # Four would take half a second, whatever they save.
+
+
+def test_on_a_slow_cpu_a_batch_of_two_is_tried_twice_and_never_again_soon() -> None:
+    made, sizes = BatchScheduler(), []
+    for _ in range(900):
+        size = len(made.decide([waiting(index) for index in range(8)], 1.0, 8).run)
+        made.ran(size, 0.2 * size)
+        sizes.append(size)
+    assert Counter(sizes) == {1: 898, 2: 2}
 
 
 def test_sizes_that_were_measured_in_a_bad_moment_are_tried_again() -> None:
@@ -252,6 +313,13 @@ def test_sizes_that_were_measured_in_a_bad_moment_are_tried_again() -> None:
         made.ran(sizes[-1], cost_s[0] + cost_s[1] * sizes[-1])
     assert sizes[10] == 1
     assert sizes[-2] == 8
+
+
+def test_full_batches_are_halved_seldom_because_what_is_left_behind_is_late() -> None:
+    made = scheduler(n_streams=8)
+    frames = [waiting(index) for index in range(8)]
+    sizes = Counter(len(made.decide(frames, 1.0, 8).run) for _ in range(2000))
+    assert sizes == {8: 1998, 4: 2}
 
 
 def test_one_size_that_was_slow_once_does_not_split_batches_for_ever() -> None:

@@ -40,3 +40,14 @@ def test_pictures_of_the_warm_up_do_not_count() -> None:
 def test_the_variation_of_drops_is_relative() -> None:
     case = Case(2, "ours", 1.0, 1.0, 1.0, 1.0, np.array([0.4, 0.6]), 0.0)
     assert case.variation == pytest.approx(0.2)
+
+
+def test_of_several_rounds_the_median_counts_and_of_memory_the_worst() -> None:
+    rounds = [
+        Case(2, "ours", 1.0, p95_ms, 1.0, 5.0, np.array([0.4, drop]), 10.0 * p95_ms)
+        for p95_ms, drop in ((100.0, 0.4), (900.0, 0.6), (120.0, 0.8))
+    ]
+    typical = Case.typical(rounds)
+    assert typical.p95_ms == pytest.approx(120.0)
+    assert typical.drop_share == pytest.approx([0.4, 0.6])
+    assert typical.growth_bytes == pytest.approx(9000.0)

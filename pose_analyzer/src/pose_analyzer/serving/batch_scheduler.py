@@ -19,11 +19,22 @@ from pose_analyzer.serving.leave_rule import LeaveRule, WaitingBatch
 
 MOST_PRIORITY: Final = 10
 _PROBE_EVERY: Final = 100
-"""One batch of so many has twice or half the size, if there are frames for it (chosen by us)."""
-_SHARE_CONSTANT_S: Final = 2.0
-_SHARE_STEP_S: Final = 0.001
+"""One batch of so many has twice the size, if it takes at most half of the time that it may."""
+_COSTLY_PROBE_EVERY: Final = 1000
+"""One batch of so many has twice the size though it takes long, or half the size. Seldom: near
+capacity the frames that are left behind take ten more batches to catch up with (both chosen by us,
+see reports/scheduler_simulation.md)."""
+_LEAST_TRIALS: Final = 2
+"""A new size that does not pay is tried so often before it is left: the first time may be that of
+a kernel being chosen (chosen by us)."""
+_SHARE_CONSTANT_S: Final = 10.0
+"""Longer than cameras pause at a key frame, lest whoever paused goes first for it."""
+_SHARE_STEP_S: Final = 0.0004
 """A frame served lately moves the next turn back by so much: what a stream gains by a lucky phase
-of its camera is taken back within seconds (chosen by us, see reports/scheduler_simulation.md)."""
+of its camera is taken back within a minute."""
+_MOST_SHARE_S: Final = 0.002
+"""And by no more than this from the mean of those that wait: fairness costs the tail (all three
+chosen by us, see reports/scheduler_simulation.md)."""
 _STAMPS_OF_ALL: Final = 256
 """Arrivals of all streams together from which their company is learned: some rounds of many."""
 
@@ -47,7 +58,8 @@ class WaitingFrame:
     priority : int
         From -10 to 10, larger first.
     stale_s : float
-        Older than this it is not worth analysing; infinite for a frame that must not be dropped.
+        Older than this when it would be done it is not worth analysing; infinite for a frame that
+        must not be dropped.
     """
 
     stream_id: str
@@ -115,7 +127,7 @@ class _Service:
     _share: float = 0.0
 
     def share(self, now_s: float) -> float:
-        """Return the frames of the last two seconds, the older the less."""
+        """Return the frames of the last ten seconds, the older the less."""
         return self._share * math.exp((self.last_s - now_s) / _SHARE_CONSTANT_S)
 
     def add(self, now_s: float) -> None:
@@ -175,13 +187,14 @@ class BatchScheduler:
         """
         if max_batch < 1:
             raise ValueError(f"max_batch must be at least 1, got {max_batch}")
-        stale = tuple(frame for frame in waiting if now_s - frame.captured_s > frame.stale_s)
+        stale = tuple(frame for frame in waiting if self._is_stale(frame, now_s))
         numbers = {frame.number for frame in stale}
         ready = self._in_turn([frame for frame in waiting if frame.number not in numbers], now_s)
         if not ready:
             return Decision(stale=stale)
-        limit = self._limit(max_batch, min(frame.budget_s for frame in ready))
-        size = self._size(min(limit, len(ready)))
+        longest_s = self._longest_s(min(frame.budget_s for frame in ready))
+        limit = self._limit(max_batch, longest_s)
+        size = self._size(min(limit, len(ready)), min(max_batch, len(ready)), longest_s)
         if size == len(ready) < limit:
             until_s = self._leave_s(ready, now_s, limit)
             if until_s > now_s:
@@ -191,32 +204,67 @@ class BatchScheduler:
             self._services[frame.stream_id].add(now_s)
         return Decision(tuple(ready[:size]), stale)
 
-    def _limit(self, max_batch: int, budget_s: float) -> int:
-        """Return the largest batch now; a new size is tried only if it may be in time."""
-        limit = min(max_batch, self.times.most_to_try)
-        in_time_s = max(budget_s, 2.0 * self.times.seconds(1))
-        if limit > self.times.most_proven and self.times.seconds(limit) > in_time_s:
-            return max(1, self.times.most_proven)
-        return limit
+    def _is_stale(self, frame: WaitingFrame, now_s: float) -> bool:
+        """Return whether a frame would be too old when it is done.
 
-    def _size(self, most: int) -> int:
+        The detector's time counts for half of the limit at most, so that a slow one does not find
+        every frame too old.
+        """
+        least_s = min(self.times.seconds(1), 0.5 * frame.stale_s)
+        return now_s + least_s - frame.captured_s > frame.stale_s
+
+    def _longest_s(self, budget_s: float) -> float:
+        """Return how long a batch may take.
+
+        Within the budget; where even a single frame takes longer, twice its time: more than that
+        no batch may add, whatever it saves.
+        """
+        alone_s = self.times.seconds(1)
+        return budget_s if alone_s <= budget_s else 2.0 * alone_s
+
+    def _limit(self, max_batch: int, longest_s: float) -> int:
+        """Return the largest batch now: a proven size, or one that is worth trying."""
+        limit = min(max_batch, self.times.most_to_try)
+        while limit > 1 and self.times.seconds(limit) > longest_s:
+            limit -= 1
+        proven = max(1, self.times.most_proven)
+        return proven if limit > proven and not self._is_worth_trying(limit) else limit
+
+    def _is_worth_trying(self, size: int) -> bool:
+        """Return whether a size that was not proven yet may make a frame cheaper."""
+        dear_s = size * self.times.seconds(1) / (1.0 + self.config.throughput_tolerance)
+        return self.times.n_runs(size) < _LEAST_TRIALS or self.times.seconds(size) < dear_s
+
+    def _size(self, most: int, most_ever: int, longest_s: float) -> int:
         """Return how many frames to take; now and then another size, lest its time be outdated."""
         size = self.times.efficient_size(most, self.config.throughput_tolerance)
-        if self._n_batches % _PROBE_EVERY < _PROBE_EVERY - 1 or most < 2:
-            return size
-        return min(2 * size, most) if size < most else most // 2
+        larger = min(2 * size, most_ever)
+        larger_s = self.times.seconds(larger)
+        if larger == size or larger_s > longest_s:
+            return max(1, size // 2) if self._is_turn_of(_COSTLY_PROBE_EVERY) else size
+        every = _PROBE_EVERY if larger_s <= 0.5 * longest_s else _COSTLY_PROBE_EVERY
+        return larger if self._is_turn_of(every) else size
+
+    def _is_turn_of(self, every: int) -> bool:
+        return self._n_batches % every == every - 1
 
     def _in_turn(self, frames: Collection[WaitingFrame], now_s: float) -> list[WaitingFrame]:
         before: Counter[str] = Counter()
         keyed = []
+        shares = {frame.stream_id: self._share(frame, now_s) for frame in frames}
+        mean = sum(shares.values()) / max(1, len(shares))
         for frame in sorted(frames, key=lambda frame: frame.number):
-            service = self._services.setdefault(frame.stream_id, _Service(frame.since_s))
+            later_s = _SHARE_STEP_S * (shares[frame.stream_id] - mean)
             turn_s = frame.since_s + frame.budget_s
-            turn_s += _SHARE_STEP_S * service.share(now_s)
+            turn_s += max(-_MOST_SHARE_S, min(_MOST_SHARE_S, later_s))
             turn_s -= frame.priority * self.config.priority_step_s
             keyed.append((before[frame.stream_id], turn_s, frame.since_s, frame.number, frame))
             before[frame.stream_id] += 1
         return [frame for *_, frame in sorted(keyed, key=lambda key: key[:4])]
+
+    def _share(self, frame: WaitingFrame, now_s: float) -> float:
+        service = self._services.setdefault(frame.stream_id, _Service(frame.since_s))
+        return service.share(now_s)
 
     def _leave_s(self, ready: Sequence[WaitingFrame], now_s: float, max_batch: int) -> float:
         """Return when a batch that is not full should leave if nothing else happens."""

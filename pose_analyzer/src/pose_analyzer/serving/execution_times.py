@@ -14,8 +14,10 @@ see reports/scheduler_simulation.md)."""
 _MEDIAN_OF: Final = 3
 """Times whose median enters the mean, so that one outlier (a page fault, a clock that changed)
 leaves no trace."""
-
-
+_COMMON_WEIGHT: Final = 0.75
+"""Share of a change that all other sizes take part in: a machine that others use, too, slows down
+for every size, and one that did not run lately must not look cheap for it. Less than all, so that
+a size that was measured in a bad moment does not spoil the others for ever (chosen by us)."""
 _LEAST_PROVEN: Final = 2
 _SOONER: Final = 0.6
 """A batch is cut if what leaves is done in this share of the time (chosen by us, as above)."""
@@ -26,7 +28,7 @@ class ExecutionTimes:
 
     A size beyond the largest seen costs so much more as the line through all of them says. While
     only one size was seen, larger ones are taken to cost the same, so that they are tried and then
-    known.
+    known. When one size becomes slower or faster, the others are taken to follow.
     """
 
     def __init__(self) -> None:
@@ -51,10 +53,13 @@ class ExecutionTimes:
         recent = self._recent_s.setdefault(n_frames, deque(maxlen=_MEDIAN_OF))
         recent.append(seconds)
         typical_s = statistics.median_low(recent)
-        if len(recent) < _MEDIAN_OF:
+        before_s = self._mean_s.get(n_frames, 0.0)
+        if len(recent) < _MEDIAN_OF or before_s <= 0.0:
             self._mean_s[n_frames] = typical_s
         else:
-            self._mean_s[n_frames] += _WEIGHT * (typical_s - self._mean_s[n_frames])
+            change = _WEIGHT * (typical_s / before_s - 1.0)
+            for size in self._mean_s:
+                self._mean_s[size] *= 1.0 + (1.0 if size == n_frames else _COMMON_WEIGHT) * change
         self._line = None
 
     @property
@@ -67,10 +72,23 @@ class ExecutionTimes:
         """Twice the largest proven size, so that unknown sizes are entered slowly."""
         return max(1, 2 * self.most_proven)
 
+    def n_runs(self, n_frames: int) -> int:
+        """Return how often a size ran, counted up to three."""
+        return len(self._recent_s.get(n_frames, ()))
+
     def seconds(self, n_frames: int) -> float:
-        """Return the expected time of a batch; 0 before anything ran, so that nobody waits."""
+        """Return the expected time of a batch; 0 before anything ran, so that nobody waits.
+
+        A size that ran once or twice is not taken to cost more than proven smaller batches one
+        after the other: its first time may be that of a kernel being chosen.
+        """
         if n_frames in self._mean_s:
-            return self._mean_s[n_frames]
+            if self.n_runs(n_frames) == _MEDIAN_OF:
+                return self._mean_s[n_frames]
+            smaller_s = [
+                n_frames / size * self._mean_s[size] for size in self._proven() if size < n_frames
+            ]
+            return min([self._mean_s[n_frames], *smaller_s])
         if not self._mean_s:
             return 0.0
         below = max((size for size in self._mean_s if size < n_frames), default=None)

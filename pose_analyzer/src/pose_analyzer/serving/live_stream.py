@@ -47,7 +47,8 @@ class StreamConfig:
     budget_s : float
         From capture to result: the time in which feedback feels immediate.
     stale_s : float
-        A frame that is older when its turn comes is dropped; not with ``"every_frame"``.
+        A frame that would be older when it is done, were it alone, is dropped when its turn comes;
+        the detector's time counts for half of this at most. Not with ``"every_frame"``.
     policy : str
         ``"newest"``: a newer frame replaces the one that waits. ``"every_frame"``: none is dropped;
         whoever pushes waits while ``depth`` frames do.
