@@ -51,7 +51,7 @@ class EngineConfig:
     """
 
     image_size: int = 640
-    precision: Precision = "fp16"
+    precision: Precision = "tf32"
     is_square: bool = False
     is_compiled: bool = False
     max_batch: int = BATCH_SIZES[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -17,10 +18,24 @@ Precision: TypeAlias = Literal["fp16", "tf32", "fp32"]
 products round their factors to ten bits. ``"fp32"``: whole."""
 
 
-def move_network(network: PoseNetwork, device: torch.device, precision: Precision) -> torch.dtype:
+def move_network(
+    network: PoseNetwork, device: torch.device, precision: Precision, *, is_fused: bool = False
+) -> torch.dtype:
     """Move a network to a device and a precision; return the type of the pictures that it takes.
 
     A CPU takes ``"fp32"`` only.
+
+    Parameters
+    ----------
+    network : PoseNetwork
+        Changed.
+    device : torch.device
+        Where it goes.
+    precision : str
+        As `Precision`.
+    is_fused : bool
+        Whether biases and activations are joined as `fuse_activations` does, and the last
+        convolutions become products of matrices: for a GPU, where it halves the launches.
 
     Notes
     -----
@@ -31,13 +46,36 @@ def move_network(network: PoseNetwork, device: torch.device, precision: Precisio
     import torch
 
     dtype = torch.float16 if precision == "fp16" else torch.float32
-    network.module.to(device, dtype)
+    network.module.to(device)
+    if is_fused:
+        _fuse(network, is_widened=precision == "fp16")
+    last = network.last_convolutions() if precision == "fp16" else []
+    whole = [copy.deepcopy(layer.state_dict()) for layer in last]
     # No overload of its stub knows the argument, which it documents.
-    network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if precision == "fp16":
-        for convolution in network.last_convolutions():
-            convolution.float().register_forward_pre_hook(_widened)
+    network.module.to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for layer, weights in zip(last, whole, strict=True):
+        layer.float().load_state_dict(weights)
+        layer.register_forward_pre_hook(_widened)
     return dtype
+
+
+def _fuse(network: PoseNetwork, *, is_widened: bool) -> None:
+    """Join biases with activations; the last of each branch then give FP32, if asked for."""
+    from torch import nn
+
+    from pose_analyzer.inference.fused_activation import (
+        BiasActivation,
+        PointwiseProduct,
+        fuse_activations,
+    )
+
+    fuse_activations(network.module)
+    for branch in network.head_branches():
+        *_, last = (part for part in branch.modules() if isinstance(part, BiasActivation))
+        last.is_widened = is_widened
+        convolution = branch[-1]
+        if isinstance(convolution, nn.Conv2d):
+            branch[-1] = PointwiseProduct(convolution)
 
 
 def _widened(_: torch.nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

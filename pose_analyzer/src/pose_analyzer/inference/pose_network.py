@@ -59,11 +59,18 @@ class PoseNetwork:
         *_, head = self.module.get_submodule("model").children()
         return head
 
+    def head_branches(self) -> list[torch.nn.Sequential]:
+        """Return the layers that give the boxes, scores and keypoints of each grid."""
+        import torch
+
+        found = (
+            branch for name in _BRANCHES for branch in self.head.get_submodule(name).children()
+        )
+        return [branch for branch in found if isinstance(branch, torch.nn.Sequential)]
+
     def last_convolutions(self) -> list[torch.nn.Module]:
-        """Return those that give the boxes, scores and keypoints of each grid."""
-        head = self.head
-        branches = [head.get_submodule(name).children() for name in _BRANCHES]
-        return [list(branch.children())[-1] for grids in branches for branch in grids]
+        """Return the last layer of each of `head_branches`."""
+        return [branch[-1] for branch in self.head_branches()]
 
     def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the last convolutions give, for N cells of all grids, finest grid first.
