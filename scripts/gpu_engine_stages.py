@@ -26,6 +26,8 @@ from pose_analyzer.inference.packing_crew import PackingCrew, packing_jobs
 from pose_analyzer.inference.pose_network import PoseNetwork
 from pose_analyzer.inference.preprocess import Letterbox
 
+PRECISION: Final = EngineConfig().precision
+
 
 def stages_and_floor(bench: Bench) -> None:
     """Say where the time goes, and what the machine could do at best."""
@@ -107,19 +109,19 @@ def kernels(bench: Bench) -> None:
             f"Kernels of one batch of {size}",
             ["kernel", "times", "us in all"],
             most,
-            f"The longest of {n_kernels} launches, without the graph.",
+            f"The longest of {n_kernels} launches in {PRECISION}, without the graph.",
         )
 
 
 def sub_graphs(bench: Bench, size: int) -> dict[str, Callable[[], object]]:
-    """Return the steps of a batch of 384 x 640 by name, in FP16 as the engine takes them."""
+    """Return the steps of a batch of 384 x 640 by name, as the engine takes them."""
     network = bench.network()
-    dtype = move_network(network, torch.device(DEVICE), "fp16")
+    dtype = move_network(network, torch.device(DEVICE), PRECISION, is_fused=True)
     pictures = torch.rand((size, 3, 384, 640), device=DEVICE).to(dtype)
     pictures = pictures.contiguous(memory_format=torch.channels_last)
     cells = Cells.of_input(384, 640, network.strides, torch.device(DEVICE))
     config = DecodeConfig()
-    with torch.inference_mode(), library_choices("fp16"):
+    with torch.inference_mode(), library_choices(PRECISION):
         raw = tuple(each.clone() for each in network(pictures))
     boxes, scores, keypoints = raw
     return {
@@ -139,7 +141,7 @@ def recorded(call: Callable[[], object]) -> Callable[[], object]:
     stream = torch.cuda.Stream(DEVICE)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     graph = torch.cuda.CUDAGraph()
-    with torch.inference_mode(), library_choices("fp16"), torch.cuda.stream(stream):
+    with torch.inference_mode(), library_choices(PRECISION), torch.cuda.stream(stream):
         for _ in range(3):
             call()
         stream.synchronize()
@@ -151,7 +153,7 @@ def recorded(call: Callable[[], object]) -> Callable[[], object]:
 def profiled(bench: Bench, size: int) -> tuple[int, list[list[str | float]]]:
     """Return how many kernels a batch launches, and those that take most time."""
     call = sub_graphs(bench, size)["both"]
-    with torch.inference_mode(), library_choices("fp16"):
+    with torch.inference_mode(), library_choices(PRECISION):
         for _ in range(3):
             call()
         torch.cuda.synchronize()

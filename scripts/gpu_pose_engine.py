@@ -26,7 +26,7 @@ from pose_agreement import Reference
 from report_lib import Report, Timing
 
 from pose_analyzer.inference.device_letterbox import has_triton
-from pose_analyzer.inference.engine_batch import BATCH_SIZES
+from pose_analyzer.inference.engine_batch import BATCH_SIZES, EngineConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--frames", type=Path, nargs="*", default=[])
-    parser.add_argument("--only", nargs="*", default=[], help="names of parts to run alone")
+    names = [part.__name__ for part in (*PARTS, *ON_REQUEST)]
+    parser.add_argument("--only", nargs="*", default=names[: len(PARTS)], choices=names)
     options = parser.parse_args(argv)
     report = Report(
         "gpu_pose_engine",
@@ -45,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     describe(report, options.weights, options.frames)
     bench = Bench(report, options.weights, load_images(options.frames))
-    asked = [part for part in (*PARTS, *ON_REQUEST) if part.__name__ in options.only]
-    for part in asked or PARTS:
-        run_part(part, bench)
+    for part in (*PARTS, *ON_REQUEST):
+        if part.__name__ in options.only:
+            run_part(part, bench)
     print(report.write())
     return 0
 
@@ -61,6 +62,8 @@ def run_part(part: Callable[[Bench], None], bench: Bench) -> None:
         bench.report.detail(f"{part.__name__} failed", traceback.format_exc())
         bench.report.text(f"**{part.__name__} failed**; the JSON file says how.")
         traceback.print_exc()
+    # A run that is killed keeps what it has measured so far.
+    bench.report.write()
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
     print(f"{part.__name__}: {time.perf_counter() - started_s:.1f} s", flush=True)
@@ -73,7 +76,8 @@ def describe(report: Report, weights: Path | None, frames: Sequence[Path]) -> No
     source = "synthetic frames" if not frames else "frames of real clips"
     report.text(
         f"YOLO11n-pose with {kind}, {source} of {SIZE[0]} x {SIZE[1]}, on {properties.name}. "
-        f"Fused letterbox kernel: {'yes' if has_triton() else 'no'}. PyTorch {torch.__version__}."
+        f"Fused kernels: {'yes' if has_triton() else 'no'}. PyTorch {torch.__version__}. The "
+        f"engine calculates in {EngineConfig().precision} where nothing else is said."
     )
 
 

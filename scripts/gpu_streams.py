@@ -1,6 +1,7 @@
 """Live 1080p streams on one GPU: latency by number of streams, against Ultralytics' own loader.
 
-python scripts/gpu_streams.py --out FOLDER [--weights ONNX_OR_PT] [--clips MP4 ...] [--only PART]
+python scripts/gpu_streams.py --out FOLDER [--weights ONNX_OR_PT] [--clips MP4 ...]
+    [--only PART ...]
 
 Writes gpu_streams.{json,md} to the folder. Without weights they are random, which see nobody. A
 part that fails is recorded and the rest goes on.
@@ -345,7 +346,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--clips", type=Path, nargs="*", default=[])
-    parser.add_argument("--only", nargs="*", default=[], help="names of parts to run alone")
+    names = [part.__name__ for part in PARTS]
+    parser.add_argument("--only", nargs="*", default=names, choices=names, metavar="PART")
     options = parser.parse_args(argv)
     sys.setswitchinterval(SWITCH_S)
     report = Report(
@@ -356,13 +358,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     kind = "random weights" if options.weights is None else f"the weights {options.weights.name}"
     report.text(
-        f"YOLO11n-pose in FP16 with {kind}, 1080p frames of "
+        f"YOLO11n-pose in {EngineConfig().precision} with {kind}, 1080p frames of "
         f"{'real clips' if options.clips else 'made pictures'}, each stream at 30 a second with a "
         f"random phase. PyTorch {torch.__version__}."
     )
     bench = Bench(report, options.weights, load_images(options.clips))
     for part in PARTS:
-        if options.only and part.__name__ not in options.only:
+        if part.__name__ not in options.only:
             continue
         started_s = time.perf_counter()
         try:
@@ -371,6 +373,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             report.detail(f"{part.__name__} failed", traceback.format_exc())
             report.text(f"**{part.__name__} failed**; the JSON file says how.")
             traceback.print_exc()
+        # A run that is killed keeps what it has measured so far.
+        report.write()
         gc.collect()
         torch.cuda.empty_cache()
         print(f"{part.__name__}: {time.perf_counter() - started_s:.1f} s", flush=True)

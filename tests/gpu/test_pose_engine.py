@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pose_analyzer.inference import network_runner
 from pose_analyzer.inference.device_decode import (
     Cells,
     DecodeConfig,
@@ -24,17 +25,42 @@ from pose_analyzer.inference.device_letterbox import (
 )
 from pose_analyzer.inference.engine import PoseEngine
 from pose_analyzer.inference.engine_batch import EngineConfig
-from pose_analyzer.inference.pose_network import untrained_network
+from pose_analyzer.inference.fused_activation import BiasActivation
+from pose_analyzer.inference.network_precision import Precision
+from pose_analyzer.inference.pose_network import PoseNetwork, untrained_network
 from pose_analyzer.inference.preprocess import Letterbox, network_input
 from pose_analyzer.types import Frame, ImageArray, PoseDetections
 
 FAINT = DecodeConfig(confidence=1e-6, n_people=20)
-"""Untrained weights see people everywhere, with scores near 1e-3."""
+"""Untrained weights see people everywhere, with small scores."""
 
 
 def engine_on(device: str, config: EngineConfig) -> PoseEngine:
+    return PoseEngine(lively_network(), device, config)
+
+
+def lively_network() -> PoseNetwork:
+    """Return a network whose layers all vary by about 1, as those of a trained one do.
+
+    As made, activations fade from layer to layer until all cells are equally sure.
+    """
     torch.manual_seed(5)
-    return PoseEngine(untrained_network(), device, config)
+    network = untrained_network()
+
+    def enliven(layer: torch.nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
+        assert isinstance(layer, torch.nn.Conv2d)
+        bias = torch.zeros(()) if layer.bias is None else layer.bias[:, None, None]
+        spread = (output - bias).std()
+        layer.weight.div_(spread)
+        return (output - bias) / spread + bias
+
+    layers = [part for part in network.module.modules() if isinstance(part, torch.nn.Conv2d)]
+    hooks = [layer.register_forward_hook(enliven) for layer in layers]
+    with torch.no_grad():
+        network(torch.nn.functional.interpolate(torch.rand(1, 3, 24, 40), (384, 640)))
+    for hook in hooks:
+        hook.remove()
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +98,32 @@ def assert_same(
 
 def test_fp32_gives_the_people_of_the_cpu(engine: PoseEngine, frames: list[Frame]) -> None:
     on_cpu = engine_on("cpu", EngineConfig(decode=FAINT))
-    assert_same(engine.infer(frames), on_cpu.infer(frames), px=1.0, share=1e-3)
+    assert_same(engine.infer(frames), on_cpu.infer(frames), px=0.1, share=1e-3)
 
 
-def test_fp16_gives_nearly_the_scores_of_fp32(engine: PoseEngine, frames: list[Frame]) -> None:
-    half = engine_on("cuda", EngineConfig(max_batch=8, decode=FAINT))
-    for here, there in zip(half.infer(frames), engine.infer(frames), strict=True):
-        np.testing.assert_allclose(here.box_confidence[:3], there.box_confidence[:3], rtol=0.05)
-    half.close()
+@pytest.mark.parametrize("precision", ["fp16", "tf32"])
+def test_rounded_numbers_give_nearly_the_people_of_fp32(
+    engine: PoseEngine, frames: list[Frame], precision: Precision
+) -> None:
+    config = EngineConfig(precision=precision, max_batch=8, decode=FAINT)
+    rounded = engine_on("cuda", config)
+    for here, there in zip(rounded.infer(frames), engine.infer(frames), strict=True):
+        np.testing.assert_allclose(here.box_confidence[:3], there.box_confidence[:3], rtol=0.03)
+    rounded.close()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("is_widened", [False, True])
+def test_the_fused_activation_is_that_of_the_cpu(dtype: torch.dtype, *, is_widened: bool) -> None:
+    generator = torch.Generator().manual_seed(1)
+    values, bias = torch.randn((3, 51, 12, 20), generator=generator), torch.randn(51)
+    values = values.to(dtype).contiguous(memory_format=torch.channels_last)
+    steps = [BiasActivation(bias.to(device), is_silu=True) for device in ("cpu", "cuda")]
+    for step in steps:
+        step.is_widened = is_widened
+    expected, found = steps[0](values), steps[1](values.cuda())
+    assert found.dtype == (torch.float32 if is_widened else dtype)
+    torch.testing.assert_close(found.cpu(), expected, atol=1e-6, rtol=1e-3)
 
 
 def test_a_batch_equals_its_frames(engine: PoseEngine, frames: list[Frame]) -> None:
@@ -170,17 +214,33 @@ def test_real_lack_of_memory_shrinks_the_batch_and_answers_every_frame(
     images: list[ImageArray],
 ) -> None:
     engine = engine_on("cuda", EngineConfig(decode=FAINT))
-    engine.collect(engine.submit(images[:1]))
+    frames = [Frame(images[0], index / 30.0, index) for index in range(32)]
+    (expected,) = engine.infer(frames[:1])
+    engine.infer(frames[:4])
     torch.cuda.empty_cache()
+    # What four took goes when memory is short; the input of 32 alone takes 94 MiB.
+    limit = torch.cuda.memory_reserved() + (64 << 20)
     total = torch.cuda.get_device_properties(0).total_memory
-    limit = torch.cuda.memory_reserved() + (128 << 20)
     torch.cuda.set_per_process_memory_fraction(limit / total)
     try:
-        frames = [Frame(images[0], index / 30.0, index) for index in range(32)]
         found = engine.infer(frames)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert len(found) == 32
     assert engine.n_out_of_memory >= 1
     assert engine.max_batch < 32
+    for people in found:
+        np.testing.assert_allclose(people.box_confidence[0], expected.box_confidence[0], rtol=0.03)
     engine.close()
+
+
+def test_without_memory_for_a_graph_single_pictures_are_calculated_step_by_step(
+    engine: PoseEngine, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = engine.infer(frames)
+    monkeypatch.setattr(network_runner, "bytes_taken", lambda *_: None)
+    config = EngineConfig(precision="fp32", max_batch=4, decode=FAINT)
+    without = engine_on("cuda", config)
+    assert_same(without.infer(frames), expected, px=0.5, share=1e-3)
+    assert (without.n_out_of_memory, without.max_batch) == (2, 1)
+    without.close()
