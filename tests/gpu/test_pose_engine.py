@@ -238,7 +238,7 @@ def test_without_memory_for_a_graph_single_pictures_are_calculated_step_by_step(
     engine: PoseEngine, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = engine.infer(frames)
-    monkeypatch.setattr(network_runner, "bytes_taken", lambda *_: None)
+    monkeypatch.setattr(network_runner, "has_room", lambda *_: False)
     config = EngineConfig(precision="fp32", max_batch=4, decode=FAINT)
     without = engine_on("cuda", config)
     assert_same(without.infer(frames), expected, px=0.5, share=1e-3)

@@ -12,6 +12,7 @@ import torch
 from pose_analyzer.inference.fused_activation import (
     BiasActivation,
     PointwiseProduct,
+    align_channels,
     fuse_activations,
 )
 from pose_analyzer.inference.network_precision import move_network
@@ -76,6 +77,31 @@ def test_every_convolution_with_an_activation_is_fused() -> None:
     assert sum(part.bias is not None for part in plain) == 9
     assert n_fused == 87
     assert fuse_activations(module) == 0
+
+
+def test_aligned_channels_change_nothing() -> None:
+    torch.manual_seed(3)
+    network = untrained_network()
+    keypoints = network.head.get_submodule("cv4.0")
+    assert isinstance(keypoints, torch.nn.Sequential)
+    values = torch.rand((1, 64, 6, 10))
+    with torch.inference_mode():
+        expected = keypoints(values)
+        align_channels(keypoints)
+        found = keypoints(values)
+    convolutions = [part for part in keypoints.modules() if isinstance(part, torch.nn.Conv2d)]
+    channels = [(part.in_channels, part.out_channels) for part in convolutions]
+    assert channels == [(64, 64), (64, 64), (64, 51)]
+    assert channels == [tuple(part.weight.shape[1::-1]) for part in convolutions]
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_branches_with_groups_of_channels_are_left_alone() -> None:
+    scores = untrained_network().head.get_submodule("cv3.0")
+    assert isinstance(scores, torch.nn.Sequential)
+    before = [parameter.shape for parameter in scores.parameters()]
+    align_channels(scores)
+    assert [parameter.shape for parameter in scores.parameters()] == before
 
 
 def test_the_bias_stays_in_fp32_and_rounds_once() -> None:

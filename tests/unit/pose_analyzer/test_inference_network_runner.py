@@ -1,65 +1,91 @@
-"""How much memory a recording would need, told by a GPU that is played."""
+"""Whether there is memory to record, on a GPU whose memory is played."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import pytest
 import torch
 
-from pose_analyzer.inference.network_runner import bytes_taken
+from pose_analyzer.inference.network_runner import has_room
 
 CPU = torch.device("cpu")
+MIB = 1 << 20
+RECORDED = {"total_size": 900 * MIB, "active_size": 0, "segment_pool_id": (0, 1)}
 
 
 class PlayedMemory:
-    """Reserves what runs ask for, keeps it until it is emptied, and has a limit."""
+    """Reserves what runs ask for, keeps it until it is emptied, and has a limit.
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.kept = 0
-        self.retries = 0
+    Tensors fill 60 of 80 MiB, which do not count towards the limit.
+    """
 
-    def take(self, n_bytes: int) -> None:
+    def __init__(self, limit_mib: int) -> None:
+        self._limit_mib = limit_mib
+        self._kept_mib = 0
+        self._n_retries = 0
+
+    def take(self, mib: int) -> None:
         """Reserve more, after giving unused memory back if there is not enough."""
-        if self.kept + n_bytes > self.limit:
-            self.kept, self.retries = 0, self.retries + 1
-        self.kept += n_bytes
+        if self._kept_mib + mib > self._limit_mib:
+            self.empty_cache()
+            self._n_retries += 1
+        if mib > self._limit_mib:
+            raise torch.OutOfMemoryError("no")
+        self._kept_mib += mib
 
-    def empty(self) -> None:
+    def empty(self, n_bytes: int, **_: object) -> None:
+        """Make a tensor, as PyTorch does."""
+        self.take(n_bytes // MIB)
+
+    def empty_cache(self) -> None:
         """Give unused memory back."""
-        self.kept = 0
+        self._kept_mib = 0
+
+    def memory_reserved(self, _: object) -> int:
+        """Return the bytes that are reserved."""
+        return (80 + self._kept_mib) * MIB
+
+    def memory_stats(self, _: object) -> dict[str, int]:
+        """Return how often memory was given back for a request."""
+        return {"num_alloc_retries": self._n_retries}
+
+    def memory_snapshot(self) -> list[dict[str, object]]:
+        """Return what is reserved when nothing is unused, and a recording."""
+        tensors = {"total_size": 80 * MIB, "active_size": 60 * MIB, "segment_pool_id": (0, 0)}
+        return [tensors, RECORDED]
 
 
-@pytest.fixture
-def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[PlayedMemory], None]:
-    def put(memory: PlayedMemory) -> None:
-        monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
-        monkeypatch.setattr(torch.cuda, "empty_cache", memory.empty)
-        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 7 + memory.kept)
-        monkeypatch.setattr(
-            torch.cuda, "memory_stats", lambda _: {"num_alloc_retries": memory.retries}
-        )
-
-    return put
+def play(monkeypatch: pytest.MonkeyPatch, limit_mib: int) -> PlayedMemory:
+    memory = PlayedMemory(limit_mib)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    monkeypatch.setattr(torch, "empty", memory.empty)
+    for name in ("empty_cache", "memory_reserved", "memory_stats", "memory_snapshot"):
+        monkeypatch.setattr(torch.cuda, name, getattr(memory, name))
+    return memory
 
 
-def test_a_run_takes_what_it_reserves_from_nothing(play: Callable[[PlayedMemory], None]) -> None:
-    memory = PlayedMemory(limit=100)
-    memory.take(60)
-    play(memory)
-    assert bytes_taken(lambda: memory.take(80), CPU) == 80
-    assert (memory.kept, memory.retries) == (0, 0)
-
-
-def test_a_run_that_had_to_give_memory_back_has_no_need_that_is_known(
-    play: Callable[[PlayedMemory], None],
+@pytest.mark.parametrize(("limit_mib", "is_enough"), [(132, True), (131, False)])
+def test_there_is_room_for_what_a_run_may_take_and_32_mib(
+    monkeypatch: pytest.MonkeyPatch, limit_mib: int, *, is_enough: bool
 ) -> None:
-    memory = PlayedMemory(limit=100)
-    play(memory)
+    memory = play(monkeypatch, limit_mib)
+    memory.take(50)
+    # 80 MiB from nothing, and perhaps the 20 between the tensors.
+    assert has_room(lambda: memory.take(80), CPU) == is_enough
+
+
+def test_there_is_no_room_if_a_run_only_just_found_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = play(monkeypatch, 100)
 
     def run() -> None:
         memory.take(60)
         memory.take(50)
 
-    assert bytes_taken(run, CPU) is None
+    assert not has_room(run, CPU)
+
+
+def test_a_run_without_memory_fails_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = play(monkeypatch, 100)
+    with pytest.raises(torch.OutOfMemoryError, match="no"):
+        has_room(lambda: memory.take(101), CPU)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from pose_analyzer.inference.device_letterbox import has_triton
+
+_CHANNELS: Final = 16
+"""What `align_channels` rounds up to: 32 bytes in FP16, 64 in FP32 (chosen by us)."""
 
 
 class BiasActivation(nn.Module):
@@ -102,3 +106,34 @@ def fuse_activations(module: nn.Module) -> int:
             convolution.bias = None
             n_fused += 1
     return n_fused
+
+
+def align_channels(branch: nn.Sequential) -> None:
+    """Round the channels between the convolutions of a branch up, with zeros that change nothing.
+
+    Parameters
+    ----------
+    branch : torch.nn.Sequential
+        Convolutions with biases, each of which feeds the next, perhaps through SiLU, which keeps
+        zeros. Left as it is if one of them works on groups of channels.
+
+    References
+    ----------
+    .. [1] NVIDIA, "Convolutional Layers User's Guide": tensor cores take channels in multiples of 8
+       in FP16 and of 4 in TF32; cuDNN copies others into padded tensors at each run.
+    """
+    convolutions = [part for part in branch.modules() if isinstance(part, nn.Conv2d)]
+    if any(each.groups > 1 or each.bias is None for each in convolutions):
+        return
+    for before, after in itertools.pairwise(convolutions):
+        n_more = -before.out_channels % _CHANNELS
+        if n_more and before.bias is not None:
+            before.weight = _padded(before.weight, (0, 0, 0, 0, 0, 0, 0, n_more))
+            before.bias = _padded(before.bias, (0, n_more))
+            after.weight = _padded(after.weight, (0, 0, 0, 0, 0, n_more))
+            before.out_channels += n_more
+            after.in_channels += n_more
+
+
+def _padded(parameter: Tensor, places: tuple[int, ...]) -> nn.Parameter:
+    return nn.Parameter(nn.functional.pad(parameter.detach(), places), requires_grad=False)

@@ -34,8 +34,9 @@ def move_network(
     precision : str
         As `Precision`.
     is_fused : bool
-        Whether biases and activations are joined as `fuse_activations` does, and the last
-        convolutions become products of matrices: for a GPU, where it halves the launches.
+        Whether biases and activations are joined as `fuse_activations` does, the channels of the
+        head are aligned, and the last convolutions become products of matrices: for a GPU, where
+        it saves a third of the launches.
 
     Notes
     -----
@@ -66,9 +67,12 @@ def _fuse(network: PoseNetwork, *, is_widened: bool) -> None:
     from pose_analyzer.inference.fused_activation import (
         BiasActivation,
         PointwiseProduct,
+        align_channels,
         fuse_activations,
     )
 
+    for branch in network.head_branches():
+        align_channels(branch)
     fuse_activations(network.module)
     for branch in network.head_branches():
         *_, last = (part for part in branch.modules() if isinstance(part, BiasActivation))

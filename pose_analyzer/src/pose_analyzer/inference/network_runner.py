@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 InputShape: TypeAlias = tuple[int, int, int]
 """Pictures, height and width of a batch."""
 _REHEARSALS: Final = 2
-"""Runs before a recording: libraries choose their kernels and take their memory in these. One more
-is measured."""
-_MARGIN: Final = 1.1
-"""Memory that must be free for a recording, in times of what the same run took (chosen by us)."""
+"""Runs before a recording: libraries choose their kernels and take their memory in these."""
+_SPARE_BYTES: Final = 1 << 25
+"""Memory that must be left when a recording has all that it takes: PyTorch takes it from the GPU in
+pieces of 2 and 20 MiB, which another order of requests may fill otherwise (chosen by us)."""
+_COMMON_POOL: Final = (0, 0)
+"""PyTorch's name for the memory that belongs to no recording."""
 _RETRIES: Final = "num_alloc_retries"
-"""PyTorch's count of allocations that had to wait until unused memory was given back."""
+"""PyTorch's count of requests for which it first gave unused memory back."""
 
 
 @dataclass(slots=True)
@@ -139,25 +141,10 @@ class NetworkRunner:
             self._pool = torch.cuda.graph_pool_handle()
 
     def _rehearse(self, pictures: Tensor) -> bool:
-        """Run a few times as in a recording; return whether there is memory to record.
-
-        Memory must not run out in a recording: cuDNN would look for another kernel, which ends
-        it, and what it had taken would never come back.
-        """
-        import torch
-
+        """Run a few times; return whether there is memory to record."""
         for _ in range(_REHEARSALS):
             self._calculate(pictures)
-        need = bytes_taken(lambda: self._calculate(pictures), self._device)
-        if need is None:
-            return False
-        try:
-            torch.empty(int(_MARGIN * need), dtype=torch.uint8, device=self._device)
-        except torch.OutOfMemoryError:
-            return False
-        finally:
-            torch.cuda.empty_cache()
-        return True
+        return has_room(lambda: self._calculate(pictures), self._device)
 
     def _record(self, prepared: _Prepared) -> None:
         import torch
@@ -182,21 +169,47 @@ class NetworkRunner:
         return decode_on_device(*self._network(pictures), self._cells[height, width], self._config)
 
 
-def bytes_taken(run: Callable[[], object], device: torch.device) -> int | None:
-    """Return the GPU memory that PyTorch reserves for a run when it holds none in reserve.
+def has_room(run: Callable[[], object], device: torch.device) -> bool:
+    """Return whether there is GPU memory to record a run, which is done once to find out.
 
-    None if memory was so short that it gave some back during the run. A recording, which takes
-    its memory anew and gives none back, needs as much as it takes here.
+    Memory must not run out in a recording: cuDNN would look for another kernel, which ends the
+    recording before PyTorch has closed its pool, and then PyTorch gives no memory back any more.
+    """
+    import torch
+
+    need = _bytes_taken(run, device)
+    if need is None:
+        return False
+    try:
+        # Freed at once: the recording takes it.
+        torch.empty(need + _SPARE_BYTES, dtype=torch.uint8, device=device)
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        torch.cuda.empty_cache()
+    return True
+
+
+def _bytes_taken(run: Callable[[], object], device: torch.device) -> int | None:
+    """Return the most GPU memory that a run takes; None if there was hardly enough.
+
+    A recording takes all its memory anew. A run may use what PyTorch has free between tensors, so
+    that is counted as taken. If PyTorch had to give some back during the run, nothing is known.
     """
     import torch
 
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
-    before = torch.cuda.memory_reserved(device)
-    retries = torch.cuda.memory_stats(device).get(_RETRIES, 0)
+    between = sum(
+        segment["total_size"] - segment["active_size"]
+        for segment in torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
+        if tuple(segment["segment_pool_id"]) == _COMMON_POOL
+    )
+    reserved = torch.cuda.memory_reserved(device)
+    retries = torch.cuda.memory_stats(device)[_RETRIES]
     run()
     torch.cuda.synchronize(device)
-    taken = torch.cuda.memory_reserved(device) - before
-    is_short = torch.cuda.memory_stats(device).get(_RETRIES, 0) != retries
+    taken = torch.cuda.memory_reserved(device) - reserved
+    is_known = torch.cuda.memory_stats(device)[_RETRIES] == retries
     torch.cuda.empty_cache()
-    return None if is_short else taken
+    return taken + between if is_known else None
