@@ -277,3 +277,12 @@ def test_the_detectors_own_limit_counts() -> None:
     picky = Picky(set())
     picky.max_batch = 3  # type: ignore[attr-defined]
     assert BatchRunner(picky, 16, at(0.0)).max_batch == 3
+
+
+def test_taking_nothing_is_no_change() -> None:
+    mailbox: FrameMailbox[int] = FrameMailbox()
+    mailbox.open("a")
+    version = mailbox.look().version
+    assert mailbox.take({}) == []
+    assert mailbox.take({7: "a"}) == []
+    assert mailbox.look().version == version

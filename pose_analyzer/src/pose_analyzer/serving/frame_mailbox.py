@@ -190,7 +190,8 @@ class FrameMailbox(Generic[FrameT]):
                 if found is not None:
                     line.letters.remove(found)
                     taken.append(found)
-            self._note_change()
+            if taken:  # Otherwise whoever waits for a change would wake himself, for ever.
+                self._note_change()
         return taken
 
     def close(self, stream_id: str) -> tuple[FrameT, ...]:
