@@ -98,7 +98,7 @@ def assert_same(
 
 def test_fp32_gives_the_people_of_the_cpu(engine: PoseEngine, frames: list[Frame]) -> None:
     on_cpu = engine_on("cpu", EngineConfig(decode=FAINT))
-    assert_same(engine.infer(frames), on_cpu.infer(frames), px=0.1, share=1e-3)
+    assert_same(engine.infer(frames), on_cpu.infer(frames), px=0.5, share=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "tf32"])

@@ -117,9 +117,12 @@ class NetworkRunner:
         """
         import torch
 
-        pictures = torch.zeros(
-            (shape[0], 3, *shape[1:]), dtype=self._dtype, device=self._device
-        ).contiguous(memory_format=torch.channels_last)
+        pictures = torch.empty(
+            (shape[0], 3, *shape[1:]),
+            dtype=self._dtype,
+            device=self._device,
+            memory_format=torch.channels_last,
+        ).zero_()
         prepared = _Prepared(pictures)
         if self._device.type == "cuda":
             with library_choices(self._precision):
