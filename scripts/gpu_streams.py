@@ -37,7 +37,7 @@ from pose_analyzer.stream_load import LoadResult, LoadSpec, run_load
 from pose_analyzer.types import ImageArray
 
 DEVICE: Final = "cuda:0"
-RUNS: Final = ((4, 60), (1, 10), (8, 10), (16, 10), (32, 20), (48, 8))
+RUNS: Final = ((4, 60), (1, 5), (8, 8), (16, 8), (32, 15), (48, 5))
 """Streams and seconds; that of four comes first, on a fresh process."""
 SWITCH_S: Final = 0.0005
 """A thread that wants to run waits at most so long for another one that calculates in Python."""
@@ -163,8 +163,8 @@ def jpeg_live(bench: Bench) -> None:
     each_ms = (time.perf_counter() - started_s) * 50.0
     detector = warm_detector(bench)
     rows = []
-    for n_streams in (4, 8, 16, 32):
-        found = run_load(detector, LoadSpec(n_streams, seconds=10), capture, pipeline)
+    for n_streams in (4, 16, 32):
+        found = run_load(detector, LoadSpec(n_streams, seconds=6), capture, pipeline)
         rows.append(row(n_streams, found))
     most = available_cores() * 1e3 / each_ms / 30.0
     bench.report.table(
@@ -287,18 +287,18 @@ def chaos(bench: Bench) -> None:
     detector = warm_detector(bench)
     camera = decoded(bench)
     others = (1, 2, 3)
-    spec = LoadSpec(4, seconds=12)
+    spec = LoadSpec(4, seconds=6)
 
     def killed(stream: int, index: int) -> ImageArray | None:
-        return None if stream == 0 and index > 90 else camera(stream, index)
+        return None if stream == 0 and index > 75 else camera(stream, index)
 
     def stalled(stream: int, index: int) -> ImageArray:
-        if stream == 0 and index > 90:
+        if stream == 0 and index > 75:
             time.sleep(0.7)
         return camera(stream, index)
 
     def garbage(stream: int, index: int) -> ImageArray:
-        if stream == 0 and index > 90:
+        if stream == 0 and index > 75:
             return np.zeros((0, 3), dtype=np.float64) if index % 2 else noise
         return camera(stream, index)
 
