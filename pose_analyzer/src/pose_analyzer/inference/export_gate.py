@@ -16,7 +16,7 @@ from pose_analyzer.pose_similarity import oks, oks_area
 from pose_analyzer.types import BoolArray, FloatArray, IntArray, PoseDetections
 
 MAX_KEYPOINT_LOSS: Final = 0.02
-"""Most of its OKS mAP that an export may lose (the house rule of issue "Many streams, one GPU")."""
+"""Most of its OKS mAP that an export may lose (chosen by us, see reports/export.md)."""
 LOWEST_CONFIDENCE: Final = 0.1
 """Networks are compared on the people above it, so that AP sees its low end (chosen by us)."""
 SURE: Final = 0.5
