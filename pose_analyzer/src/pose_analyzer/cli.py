@@ -183,6 +183,14 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget", type=_rate, default=100.0, metavar="MS", help="from capture to result, 99 %%"
     )
+    parser.add_argument(
+        "--processes",
+        type=_whole,
+        default=0,
+        metavar="N",
+        help="analyse in so many other processes; pays from about 12 streams on, where cores are "
+        "free (0: in this one)",
+    )
     parser.add_argument("--sweep", action="store_true", help="find the most streams that are held")
     parser.add_argument("--clip", type=Path, help="pictures of yours; the synthetic athlete's else")
     parser.add_argument("--out", type=Path, metavar="JSON", help="write the figures here")
@@ -194,6 +202,13 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
     return value
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import sys
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -18,9 +20,11 @@ from pose_analyzer import __version__
 from pose_analyzer.errors import VideoError
 from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.export_frames import synthetic_frames
+from pose_analyzer.multi_stream_processor import ProcessorConfig
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import MediaPipePoseDetector, PoseDetector, make_detector
-from pose_analyzer.serving.live_stream import StreamConfig
+from pose_analyzer.serving.live_stream import FramePipeline, StreamConfig
+from pose_analyzer.serving.pipeline_processes import PipelineProcesses
 from pose_analyzer.stream_load import LoadResult, LoadSpec, holds, most_streams, run_load
 from pose_analyzer.types import Frame, ImageArray
 from pose_analyzer.video_source import VideoFile
@@ -43,15 +47,19 @@ def run_bench(args: argparse.Namespace) -> int:
     """
     pictures = _pictures(args.clip, SIZES[args.size])
     sys.setswitchinterval(SWITCH_S)
-    with _detector(args) as detector:
+    with _detector(args) as detector, _pipelines(args.processes) as make_pipeline:
         for _ in range(_WARM_UPS):
             detector.detect([Frame(picture, 0.0, 0) for picture in pictures[: args.streams]])
 
         def measure(n_streams: int) -> LoadResult:
             spec = LoadSpec(
-                n_streams, args.fps, args.seconds, stream=StreamConfig(budget_s=args.budget / 1e3)
+                n_streams,
+                args.fps,
+                args.seconds,
+                stream=StreamConfig(budget_s=args.budget / 1e3),
+                processor=ProcessorConfig(n_workers=max(2, 2 * args.processes)),
             )
-            found = run_load(detector, spec, capture, pipeline)
+            found = run_load(detector, spec, capture, make_pipeline)
             print(_line(n_streams, found, args.budget), flush=True)
             return found
 
@@ -73,9 +81,15 @@ def run_bench(args: argparse.Namespace) -> int:
     return 0
 
 
-def pipeline() -> StreamPipeline:
-    """Return the analysis of one stream."""
-    return StreamPipeline(load_exercise("squat"))
+@contextlib.contextmanager
+def _pipelines(n_processes: int) -> Iterator[Callable[[], FramePipeline]]:
+    """Give what makes the analysis of a stream, in this process (0) or in others."""
+    exercise = load_exercise("squat")
+    if n_processes == 0:
+        yield lambda: StreamPipeline(exercise)
+        return
+    with PipelineProcesses(n_processes) as processes:
+        yield lambda: processes.open(exercise)
 
 
 def _detector(args: argparse.Namespace) -> PoseDetector:
@@ -131,6 +145,7 @@ def _write(
         "fps": args.fps,
         "seconds": args.seconds,
         "budget_ms": args.budget,
+        "analysis_processes": args.processes,
         "most_streams_held": most,
         "runs": [
             {

@@ -90,7 +90,7 @@ class LoadResult:
     seconds : float
         How long was measured.
     cpu_s : float
-        Processor time of the whole process in that time.
+        Processor time of this process in that time, without that of others that analyse.
     """
 
     n_captured: int

@@ -12,20 +12,26 @@ from pose_analyzer.cli import main
 
 @pytest.mark.model
 @pytest.mark.slow
+@pytest.mark.parametrize("processes", [0, 1])
 def test_a_bench_prints_and_writes_what_it_measured(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    processes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "bench.json"
     arguments = "bench --streams 1 --fps 5 --seconds 1 --size 480p --detector mediapipe --out"
-    assert main([*arguments.split(), str(out)]) == 0
+    assert main([*arguments.split(), str(out), "--processes", str(processes)]) == 0
     assert "frames/s" in capsys.readouterr().out
-    (run,) = json.loads(out.read_text())["runs"]
+    report = json.loads(out.read_text())
+    assert report["analysis_processes"] == processes
+    (run,) = report["runs"]
     assert run["streams"] == 1
     assert 1 <= run["n"] <= 7
     assert 0.0 < run["p50_ms"] <= run["p99_ms"]
 
 
-@pytest.mark.parametrize("wrong", [["--streams", "0"], ["--fps", "-1"], ["--size", "8p"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [["--streams", "0"], ["--fps", "-1"], ["--size", "8p"], ["--processes", "-1"]],
+)
 def test_a_load_of_nothing_is_refused(wrong: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["bench", *wrong])
