@@ -40,6 +40,7 @@ class Bench:
     report: Report
     weights: Path | None
     images: list[ImageArray]
+    n_processes: int = 0
 
     def network(self) -> PoseNetwork:
         """Return a fresh network; engines take theirs over."""

@@ -1,10 +1,11 @@
 """Live 1080p streams on one GPU: latency by number of streams, against Ultralytics' own loader.
 
 python scripts/gpu_streams.py --out FOLDER [--weights ONNX_OR_PT] [--clips MP4 ...]
-    [--only PART ...]
+    [--processes N] [--only PART ...]
 
-Writes gpu_streams.{json,md} to the folder. Without weights they are random, which see nobody. A
-part that fails is recorded and the rest goes on.
+With processes, 16 and more decoded streams are measured twice: analysed in this process and in N
+others. Writes gpu_streams.{json,md} to the folder. Without weights they are random, which see
+nobody. A part that fails is recorded and the rest goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import argparse
 import gc
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 import torch
 from gpu_bench import Bench, load_images
+from paced_capture import PacedCapture
 from pose_agreement import Reference
 from report_lib import Report
 
@@ -32,17 +33,22 @@ from pose_analyzer.inference.backends.onnx_runtime import available_cores
 from pose_analyzer.inference.detector import TimedDetector
 from pose_analyzer.inference.engine import PoseEngine
 from pose_analyzer.inference.engine_batch import EngineConfig
+from pose_analyzer.multi_stream_processor import ProcessorConfig
 from pose_analyzer.pipeline import StreamPipeline
+from pose_analyzer.serving.pipeline_processes import PipelineProcesses
 from pose_analyzer.stream_load import LoadResult, LoadSpec, run_load
 from pose_analyzer.types import ImageArray
 
 DEVICE: Final = "cuda:0"
 RUNS: Final = ((4, 60), (1, 5), (8, 8), (16, 8), (32, 15), (48, 5))
 """Streams and seconds; that of four comes first, on a fresh process."""
+RUNS_WITH_PROCESSES: Final = ((16, 8), (32, 15), (48, 8))
+"""The same where other processes analyse."""
 SWITCH_S: Final = 0.0005
 """A thread that wants to run waits at most so long for another one that calculates in Python."""
 COLUMNS: Final = (
     "streams",
+    "processes",
     "frames/s",
     "dropped %",
     "ms p50",
@@ -73,7 +79,7 @@ def pipeline() -> StreamPipeline:
     return StreamPipeline(load_exercise("squat"))
 
 
-def row(n_streams: int, found: LoadResult) -> list[object]:
+def row(n_streams: int, found: LoadResult, n_processes: int = 0) -> list[object]:
     """Return a line of the tables."""
     stages = [
         float(np.median(found.stage_ms[name])) if found.stage_ms[name].size else float("nan")
@@ -83,6 +89,7 @@ def row(n_streams: int, found: LoadResult) -> list[object]:
     latency = [found.percentile_ms(percent) for percent in (50, 95, 99)]
     return [
         n_streams,
+        n_processes,
         found.fps,
         100.0 * found.drop_share,
         *latency,
@@ -103,22 +110,47 @@ def live(bench: Bench) -> None:
         if n_streams == 4:
             four_streams(bench.report, found, before)
         if n_streams == 32:
-            bench.report.bar(
-                "gpu_32_streams_ms_p99",
-                goal="<= 50",
-                measured=found.percentile_ms(99),
-                unit="ms",
-                n=len(found.latency_ms),
-                note=f"{100 * found.drop_share:.2f} % of the frames dropped",
-            )
-    rows.sort(key=lambda one: int(str(one[0])))
+            thirty_two_streams(bench.report, found, 0)
+    rows += with_processes(bench, detector)
+    rows.sort(key=lambda one: (int(str(one[0])), int(str(one[1]))))
     bench.report.table(
         "Decoded 1080p frames, 30 a second of each stream",
         COLUMNS,
         rows,
         "From capture, when the frame was due, to its analysis with tracking, angles and "
-        "repetitions. All streams, the pacing of the cameras and the analysis run in one Python "
-        f"process on {available_cores()} cores.",
+        "repetitions. All streams, the pacing of the cameras and, with 0 processes, the analysis "
+        f"run in one Python process on {available_cores()} cores. Otherwise so many others "
+        "analyse; the cores busy are without theirs, and analyse ms has the way there and back.",
+    )
+
+
+def with_processes(bench: Bench, detector: TimedDetector) -> list[list[object]]:
+    """Push frames that other processes analyse, if asked to; return the lines of the table."""
+    if bench.n_processes == 0:
+        return []
+    rows = []
+    config = ProcessorConfig(n_workers=2 * bench.n_processes)
+    exercise = load_exercise("squat")
+    with PipelineProcesses(bench.n_processes) as processes:
+        for n_streams, seconds in RUNS_WITH_PROCESSES:
+            spec = LoadSpec(n_streams, seconds=seconds, processor=config)
+            found = run_load(detector, spec, decoded(bench), lambda: processes.open(exercise))
+            rows.append(row(n_streams, found, bench.n_processes))
+            if n_streams == 32:
+                thirty_two_streams(bench.report, found, bench.n_processes)
+    return rows
+
+
+def thirty_two_streams(report: Report, found: LoadResult, n_processes: int) -> None:
+    """Add the bar of 32 streams."""
+    report.bar(
+        "gpu_32_streams_ms_p99" + ("_with_processes" if n_processes else ""),
+        goal="<= 50",
+        measured=found.percentile_ms(99),
+        unit="ms",
+        n=len(found.latency_ms),
+        note=f"{100 * found.drop_share:.2f} % of the frames dropped; "
+        + (f"{n_processes} processes analyse" if n_processes else "analysed in the same process"),
     )
 
 
@@ -175,62 +207,6 @@ def jpeg_live(bench: Bench) -> None:
         f"{available_cores()} cores could decode {most:.0f} streams and do nothing else, so "
         "decoding is what limits it. From capture, before decoding.",
     )
-
-
-class PacedCapture:
-    """A camera for Ultralytics' loader: 1080p at 30 frames a second, newest frame, times kept.
-
-    It stands in for `cv2.VideoCapture`. Each picture carries its number in its first pixels.
-    """
-
-    images: Sequence[ImageArray] = ()
-    _lock: Final = threading.Lock()
-    _made = 0
-    times: dict[int, float] = {}  # noqa: RUF012 - shared by all cameras on purpose
-
-    def __init__(self, *_: object) -> None:
-        self._start_s = time.monotonic() + np.random.default_rng(PacedCapture._made).uniform(
-            0, 1 / 30
-        )
-        self._index = 0
-        self._camera = PacedCapture._made
-        PacedCapture._made += 1
-
-    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
-        """Return True."""
-        return True
-
-    def get(self, key: int) -> float:
-        """Return a property as OpenCV does."""
-        return {
-            cv2.CAP_PROP_FPS: 30.0,
-            cv2.CAP_PROP_FRAME_WIDTH: 1920.0,
-            cv2.CAP_PROP_FRAME_HEIGHT: 1080.0,
-        }.get(key, 0.0)
-
-    def grab(self) -> bool:
-        """Wait for the next frame."""
-        self._index += 1
-        due_s = self._start_s + self._index / 30.0
-        time.sleep(max(due_s - time.monotonic(), 0.0))
-        return True
-
-    def retrieve(self) -> tuple[bool, ImageArray]:
-        """Return the frame that was grabbed."""
-        image = self.images[(7 * self._camera + self._index) % len(self.images)].copy()
-        number = self._camera * 1_000_000 + self._index
-        image[0, :4] = np.array(list(number.to_bytes(4, "little")), dtype=np.uint8)[:, None]
-        with self._lock:
-            self.times[number] = self._start_s + self._index / 30.0
-        return True, image
-
-    def read(self) -> tuple[bool, ImageArray]:
-        """Grab and retrieve."""
-        self.grab()
-        return self.retrieve()
-
-    def release(self) -> None:
-        """Do nothing."""
 
 
 def peer_loader(bench: Bench) -> None:
@@ -347,6 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--clips", type=Path, nargs="*", default=[])
     names = [part.__name__ for part in PARTS]
+    parser.add_argument("--processes", type=int, default=0, metavar="N")
     parser.add_argument("--only", nargs="*", default=names, choices=names, metavar="PART")
     options = parser.parse_args(argv)
     sys.setswitchinterval(SWITCH_S)
@@ -362,7 +339,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{'real clips' if options.clips else 'made pictures'}, each stream at 30 a second with a "
         f"random phase. PyTorch {torch.__version__}."
     )
-    bench = Bench(report, options.weights, load_images(options.clips))
+    bench = Bench(report, options.weights, load_images(options.clips), options.processes)
     for part in PARTS:
         if part.__name__ not in options.only:
             continue
