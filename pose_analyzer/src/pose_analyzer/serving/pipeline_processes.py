@@ -52,6 +52,12 @@ class _Worker:
         self._last_read = threading.Lock()
         self.streams: set[int] = set()
         self._closed: deque[int] = deque()
+        self._is_broken = False
+
+    @property
+    def can_serve(self) -> bool:
+        """Whether it takes streams. A process that ends closes its connection before it is gone."""
+        return not self._is_broken and self.process.is_alive()
 
     def ask(self, request: Opening | Update) -> object:
         """Send a request and wait for its answer, without the interpreter's lock."""
@@ -66,6 +72,7 @@ class _Worker:
                 found = self._connection.recv_bytes()
         except BaseException as exc:
             # An answer that is left unread would be taken for that of the next request.
+            self._is_broken = True
             self.process.kill()
             if isinstance(exc, EOFError | OSError):
                 raise StreamError(
@@ -243,7 +250,7 @@ class PipelineProcesses:
         if self._is_closed.is_set():
             raise StreamClosedError("the analysis processes are closed; make new ones")
         for place, worker in enumerate(self._workers):
-            if not worker.process.is_alive():
+            if not worker.can_serve:
                 logger.error("%s ended; another one takes its place", worker.process.name)
                 self._workers[place] = self._start()
         return min(self._workers, key=lambda worker: len(worker.streams))
