@@ -24,16 +24,14 @@ class EventColumns:
 
     def add(self, kind: int, block: int, n_bytes: int, record: Record) -> None:
         """Add an event of a record of the history."""
-        pool = pool_id(record, "pool_id")
+        pool = pool_id(record)
         tag = text(record, "user_metadata")
         stream = number(record, "stream", 0)
         self._rows.append((kind, block, n_bytes, stream, pool, tag, time_us(record)))
 
-    def add_untimed(
-        self, kind: int, block: int, n_bytes: int, record: Record, pool_key: str
-    ) -> None:
+    def add_untimed(self, kind: int, block: int, n_bytes: int, record: Record) -> None:
         """Add an event of which only the owner of its memory is known."""
-        pool = pool_id(record, pool_key)
+        pool = pool_id(record)
         stream = number(record, "stream", 0)
         self._rows.append((kind, block, n_bytes, stream, pool, "", math.nan))
 

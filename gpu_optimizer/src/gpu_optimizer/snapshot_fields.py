@@ -39,11 +39,11 @@ def text(record: Record, key: str) -> str:
     return value
 
 
-def pool_id(record: Record, key: str) -> tuple[int, int]:
+def pool_id(record: Record) -> tuple[int, int]:
     """Return the id of a pool of memory, that of the default one where the record has none."""
-    value = record.get(key, DEFAULT_POOL)
+    value = record.get("pool_id", record.get("segment_pool_id", DEFAULT_POOL))
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise TraceError(f"the snapshot is corrupt: {key!r} must be two numbers, got {value!r}")
+        raise TraceError(f"the snapshot is corrupt: a pool must be two numbers, got {value!r}")
     return int(value[0]), int(value[1])
 
 

@@ -23,7 +23,6 @@ from gpu_optimizer.snapshot_segments import RELEASES, RESERVES, SegmentBook
 from gpu_optimizer.types import AllocationTrace
 
 _FREES: Final = ("free_completed", "free_requested")
-_HELD: Final = frozenset({"active_allocated", "active_awaiting_free"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ class _History:
         self._segments = segments
         self._book = SegmentBook(history, segments)
         self._events = EventColumns()
-        self._initial: list[tuple[int, int, int, Record, str]] = []
+        self._initial: list[tuple[int, int, int, Record]] = []
         self._live: dict[int, int] = {}
         self._n_blocks = 0
         self._marks: list[int] = []
@@ -143,7 +142,7 @@ class _History:
         block = self._live.pop(address, None)
         if block is None:
             block = self._new_block()
-            self._initial.append((address, block, n_bytes, record, "pool_id"))
+            self._initial.append((address, block, n_bytes, record))
         self._events.add(FREE, block, n_bytes, record)
 
     def _other(self, record: Record, action: str) -> None:
@@ -172,11 +171,9 @@ class _History:
             for block in records(segment, "blocks", "segments"):
                 start = number(block, "address", address)
                 address = start + number(block, "size")
-                if block.get("state") in _HELD and start not in self._live:
+                if block.get("state") != "inactive" and start not in self._live:
                     n_bytes = number(block, "requested_size", number(block, "size"))
-                    self._initial.append(
-                        (start, self._new_block(), n_bytes, segment, "segment_pool_id")
-                    )
+                    self._initial.append((start, self._new_block(), n_bytes, segment))
 
     def _new_block(self) -> int:
         self._n_blocks += 1
@@ -184,8 +181,8 @@ class _History:
 
     def _finished(self, device: str) -> SnapshotReading:
         before = EventColumns()
-        for _, block, n_bytes, record, pool_key in sorted(self._initial, key=lambda row: row[:2]):
-            before.add_untimed(ALLOC, block, n_bytes, record, pool_key)
+        for _, block, n_bytes, record in sorted(self._initial, key=lambda row: row[:2]):
+            before.add_untimed(ALLOC, block, n_bytes, record)
         n_initial = len(before)
         try:
             table: EventTable = before.followed_by(self._events)

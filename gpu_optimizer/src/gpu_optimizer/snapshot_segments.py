@@ -53,7 +53,11 @@ class SegmentBook:
         """Those of the default pool that are returned whole, by address."""
         for segment in segments:
             is_fixed = not segment.get("is_expandable", False)
-            if is_fixed and number(segment, "address") not in born and _is_shared(segment):
+            if (
+                is_fixed
+                and number(segment, "address") not in born
+                and pool_id(segment) == DEFAULT_POOL
+            ):
                 self._segments[number(segment, "address")] = number(segment, "total_size")
 
     def move(self, record: Record, action: str) -> None:
@@ -67,7 +71,7 @@ class SegmentBook:
             return
         self._bytes += n_bytes
         self.peak_bytes = max(self.peak_bytes, self._bytes)
-        if action == "segment_alloc" and pool_id(record, "pool_id") == DEFAULT_POOL:
+        if action == "segment_alloc" and pool_id(record) == DEFAULT_POOL:
             self._segments[address] = n_bytes
 
     def end_release(self, live: Iterable[int]) -> bool:
@@ -83,7 +87,3 @@ class SegmentBook:
         starts = np.array(list(self._segments), np.int64)
         ends = starts + np.array(list(self._segments.values()), np.int64)
         return bool(np.all(np.searchsorted(used, starts) < np.searchsorted(used, ends)))
-
-
-def _is_shared(segment: Record) -> bool:
-    return pool_id(segment, "segment_pool_id") == DEFAULT_POOL
