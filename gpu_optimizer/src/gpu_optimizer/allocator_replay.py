@@ -170,7 +170,7 @@ class _Recorder:
             stride = max(-(-n_events // (n_samples - 1)), 1)
             chosen = frozenset((*range(0, n_events, stride), last))
         self._chosen = chosen
-        self._samples: list[tuple[int, int, int, int, float, float, int]] = []
+        self._samples: list[tuple[int, int, int, int, float, float, int, int]] = []
         self._peak_requested = self._peak_allocated = self._peak_reserved = 0
         self._most_in_use = 0
         self._peak_event = -1
@@ -212,8 +212,8 @@ class _Recorder:
 
     def timeline(self) -> ReplayTimeline:
         """Return the samples."""
-        columns = list(zip(*self._samples, strict=True)) or [()] * 7
-        events, requested, allocated, reserved, waste, external, unreleasable = columns
+        columns = list(zip(*self._samples, strict=True)) or [()] * 8
+        events, requested, allocated, reserved, waste, external, unreleasable, segments = columns
         return ReplayTimeline(
             events=np.array(events, np.int64),
             requested_bytes=np.array(requested, np.int64),
@@ -222,6 +222,7 @@ class _Recorder:
             waste=np.array(waste, np.float64),
             external=np.array(external, np.float64),
             unreleasable_bytes=np.array(unreleasable, np.int64),
+            n_segments=np.array(segments, np.int64),
         )
 
     def _sample(self, index: int) -> None:
@@ -234,5 +235,6 @@ class _Recorder:
                 allocator.reserved_bytes,
                 *allocator.ratios(),
                 allocator.unreleasable_bytes,
+                allocator.n_segments,
             )
         )

@@ -126,6 +126,8 @@ class ReplayTimeline:
         As in `Fragmentation`.
     unreleasable_bytes : ndarray of int64, shape (S,)
         As in `Fragmentation`; the internal one is `allocated_bytes` - `requested_bytes`.
+    n_segments : ndarray of int64, shape (S,)
+        As in `ReplayResult`.
     """
 
     events: IntColumn
@@ -135,6 +137,7 @@ class ReplayTimeline:
     waste: FloatColumn
     external: FloatColumn
     unreleasable_bytes: IntColumn
+    n_segments: IntColumn
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

@@ -22,7 +22,7 @@ _NOTHING = Fragmentation(math.nan, math.nan, 0, 0)
 def _timeline(*events: int) -> ReplayTimeline:
     zeros = np.zeros(len(events), np.int64)
     ratios = np.zeros(len(events))
-    return ReplayTimeline(np.array(events), zeros, zeros, zeros, ratios, ratios, zeros)
+    return ReplayTimeline(np.array(events), zeros, zeros, zeros, ratios, ratios, zeros, zeros)
 
 
 def test_a_trace_keeps_any_iterable_of_events_as_a_table() -> None:
@@ -61,7 +61,7 @@ def test_a_timeline_rises_and_has_one_length() -> None:
         _timeline(3, 3)
     zeros = np.zeros(2, np.int64)
     with pytest.raises(ValueError, match="waste must have the shape"):
-        ReplayTimeline(zeros, zeros, zeros, zeros, np.zeros(1), np.zeros(2), zeros)
+        ReplayTimeline(zeros, zeros, zeros, zeros, np.zeros(1), np.zeros(2), zeros, zeros)
     assert len(_timeline(1, 2)) == 2
 
 
