@@ -32,8 +32,8 @@ class Comparison:
         of the bytes are of the reserved memory of that moment.
     n_segments : int
         The largest difference at a probe.
-    n_probes : int
-        Moments that were compared.
+    n_probes, n_missed : int
+        Moments that were compared, and those that the replay did not reach, being out of memory.
     """
 
     peak_reserved_mib: float
@@ -45,6 +45,7 @@ class Comparison:
     internal_points: float
     n_segments: int
     n_probes: int
+    n_missed: int
 
     @property
     def fragmentation_points(self) -> float:
@@ -147,6 +148,7 @@ def compare(trace: AllocationTrace, measured: Mapping[str, object]) -> Compariso
             default=0,
         ),
         n_probes=len(points),
+        n_missed=len(probes) - len(points),
     )
 
 

@@ -5,8 +5,9 @@ Usage, on a machine with a CUDA device, torch and numpy, in less than three minu
 
 Each workload runs in a process of its own under its allocator settings. ``FOLDER`` gets
 ``allocator_replay_check.json`` and its page, written anew after every workload, and ``traces/``
-with a trace and the measurement beside it for each. Those of at most 300 kB are meant to be kept
-under ``tests/fixtures/traces``, where the unit tests compare them again.
+with a trace (``.npz``) and the measurement (``.json``) for each, and two snapshots
+(``.snapshot.json``). Those of at most 300 kB are meant to be kept under ``tests/fixtures/traces``,
+where the unit tests compare them again.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Case:
         A value of ``PYTORCH_CUDA_ALLOC_CONF``.
     limit_of : str
         A case whose peak, times `limit_share`, is the limit; empty for no limit.
+    keeps_snapshot : bool
+        Whether the snapshot is written too, as JSON without stack frames.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Case:
     config: str = ""
     limit_of: str = ""
     limit_share: float = 0.9
+    keeps_snapshot: bool = False
 
 
 CASES: Final = (
@@ -78,8 +82,8 @@ CASES: Final = (
     ),
     Case("evaluation_default", "evaluation_between_training"),
     Case("evaluation_expandable", "evaluation_between_training", "expandable_segments:True"),
-    Case("streams_default", "two_streams"),
-    Case("graph_default", "captured_graph"),
+    Case("streams_default", "two_streams", keeps_snapshot=True),
+    Case("graph_default", "captured_graph", keeps_snapshot=True),
     Case("sequences_limited", "alternating_sequences", "", "sequences_default"),
     Case(
         "sequences_collected",
@@ -183,8 +187,9 @@ def record(case: Case, folder: Path, limit: int | None) -> None:
     except torch.OutOfMemoryError as exception:
         error = str(exception).splitlines()[0]
     stats = torch.cuda.memory_stats(device)
-    reading = read_snapshot(torch.cuda.memory._snapshot())
+    snapshot = torch.cuda.memory._snapshot()
     torch.cuda.memory._record_memory_history(enabled=None)
+    reading = read_snapshot(snapshot)
     for probe, n_events in zip(probes, reading.marks, strict=False):
         probe["n_events"] = n_events
     measured: Measured = {
@@ -204,13 +209,26 @@ def record(case: Case, folder: Path, limit: int | None) -> None:
         "n_snapshots": len(reading.marks),
         "is_truncated": reading.trace.is_truncated,
         "dropped": reading.trace.dropped,
+        "record_keys": sorted({key for record in snapshot["device_traces"][0] for key in record}),
         "probes": [probe for probe in probes if "n_events" in probe],
     }
     path = folder / f"{case.name}.npz"
     save_trace(reading.trace, path)
     measured["trace_bytes"] = path.stat().st_size
+    if case.keeps_snapshot:
+        kept = {key: _without_frames(snapshot[key]) for key in ("segments", "device_traces")}
+        path.with_suffix(".snapshot.json").write_text(json.dumps(kept) + "\n", encoding="utf-8")
     text = json.dumps(to_json(measured), indent=1, allow_nan=False)
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+
+
+def _without_frames(value: object) -> object:
+    """Return a part of a snapshot without stack frames."""
+    if isinstance(value, dict):
+        return {key: _without_frames(one) for key, one in value.items() if key != "frames"}
+    if isinstance(value, list | tuple):
+        return [_without_frames(one) for one in value]
+    return value
 
 
 def _set_limit(device: torch.device, limit: int | None) -> int | None:
@@ -245,6 +263,7 @@ def write_report(
         ("waste_error_max", "<= 1", "pp", [c.waste_points for c in compared]),
         ("external_error_max", "<= 1", "pp", [c.external_points for c in compared]),
         ("segments_error_max", "<= 0", "segments", [c.n_segments for c in compared]),
+        ("moments_missed", "<= 0", "probes", [c.n_missed for c in compared]),
     ):
         report.bar(
             name,

@@ -54,7 +54,7 @@ def replay(
     """
     if n_samples < 2:
         raise ValueError(f"n_samples must be at least 2, got {n_samples}")
-    allocator = CachingAllocator(config, limit_bytes)
+    allocator = CachingAllocator(config, limit_bytes, trace.segments)
     recorder = _Recorder(allocator, len(trace.events), n_samples)
     failed = _run(allocator, trace.table, recorder)
     return recorder.result(failed)
@@ -76,7 +76,7 @@ def replay_at(
     """
     if events and not 0 <= min(events) <= max(events) < len(trace.events):
         raise ValueError(f"events must be 0 to {len(trace.events) - 1}, got {events}")
-    allocator = CachingAllocator(config, limit_bytes)
+    allocator = CachingAllocator(config, limit_bytes, trace.segments)
     recorder = _Recorder(allocator, len(trace.events), 2, frozenset(events))
     _run(allocator, trace.table, recorder)
     return recorder.timeline()
@@ -103,7 +103,7 @@ def segment_map(
     """
     if not 0 <= at_event < len(trace.events):
         raise ValueError(f"at_event must be 0 to {len(trace.events) - 1}, got {at_event}")
-    allocator = CachingAllocator(config, limit_bytes)
+    allocator = CachingAllocator(config, limit_bytes, trace.segments)
     _run(allocator, trace.table, None, at_event + 1)
     views = (_segment_view(blocks) for blocks in allocator.segments())
     return tuple(sorted(views, key=lambda view: view.address))

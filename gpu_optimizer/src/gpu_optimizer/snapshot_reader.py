@@ -195,6 +195,7 @@ class _History:
             n_initial=n_initial,
             is_truncated=n_initial > 0 or self._book.initial_bytes > 0,
             dropped=tuple(sorted(self._dropped.items())),
+            segments=tuple(self._book.given),
         )
         return SnapshotReading(
             trace=trace,

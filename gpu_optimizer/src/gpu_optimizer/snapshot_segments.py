@@ -29,6 +29,8 @@ class SegmentBook:
         Held when the history began, and the most so far.
     is_releasing : bool
         Whether the last records returned segments.
+    given : list of (int, int)
+        Address and bytes of each whole segment that the driver gave, in order.
     """
 
     def __init__(self, history: Sequence[Record], segments: Sequence[Record]) -> None:
@@ -48,6 +50,7 @@ class SegmentBook:
         self.initial_bytes = max(at_end - change, 0)
         self.peak_bytes = self.initial_bytes
         self.is_releasing = False
+        self.given: list[tuple[int, int]] = []
         self._bytes = self.initial_bytes
         self._segments = older
         """Those of the default pool that are returned whole, by address."""
@@ -71,8 +74,10 @@ class SegmentBook:
             return
         self._bytes += n_bytes
         self.peak_bytes = max(self.peak_bytes, self._bytes)
-        if action == "segment_alloc" and pool_id(record) == DEFAULT_POOL:
-            self._segments[address] = n_bytes
+        if action == "segment_alloc":
+            self.given.append((address, n_bytes))
+            if pool_id(record) == DEFAULT_POOL:
+                self._segments[address] = n_bytes
 
     def end_release(self, live: Iterable[int]) -> bool:
         """Return whether no free segment was left after a run of returned ones.

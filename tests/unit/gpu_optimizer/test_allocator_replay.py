@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -149,6 +150,19 @@ def test_the_peak_is_where_the_result_says(trace: AllocationTrace, config: Alloc
     assert point.waste[0] == result.fragmentation.waste
     assert point.unreleasable_bytes[0] == result.fragmentation.unreleasable_bytes
     assert result.n_segments == len(segment_map(trace, result.peak_event, config))
+
+
+@_QUICK
+@given(traces(), _CONFIGS, st.lists(st.tuples(st.integers(0, 99), st.integers(1, 30)), max_size=20))
+def test_segments_do_not_overlap_wherever_the_driver_put_them(
+    trace: AllocationTrace, config: AllocatorConfig, places: list[tuple[int, int]]
+) -> None:
+    recorded = tuple((2 * MIB * address, 2 * MIB * size) for address, size in places)
+    placed = replace(trace, segments=recorded)
+    segments = segment_map(placed, len(trace.events) - 1, config)
+
+    ends = [segment.address + segment.size_bytes for segment in segments]
+    assert all(s.address >= end for s, end in zip(segments[1:], ends, strict=False))
 
 
 def test_fragmentation_at_the_peak_by_hand() -> None:

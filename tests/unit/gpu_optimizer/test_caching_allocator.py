@@ -161,14 +161,14 @@ def test_blocks_of_max_split_size_are_not_split() -> None:
 
 def test_a_block_much_larger_than_the_request_is_not_wasted_on_it() -> None:
     allocator = _allocator("max_split_size_mb:32")
-    allocator.free(_take(allocator, 60))
-    # 60 are not fewer than 36 + 20
+    allocator.free(_take(allocator, 56))
+    # 56 are not fewer than 36 + 20
     _take(allocator, 36)
-    assert allocator.reserved_bytes == 96 * MIB
-    allocator = _allocator("max_split_size_mb:32,max_non_split_rounding_mb:30")
-    allocator.free(_take(allocator, 60))
-    # 60 < 36 + 30
-    assert _take(allocator, 36).size == 60 * MIB
+    assert allocator.reserved_bytes == 92 * MIB
+    allocator = _allocator("max_split_size_mb:32,max_non_split_rounding_mb:21")
+    allocator.free(_take(allocator, 56))
+    # They are fewer than 36 + 21
+    assert _take(allocator, 36).size == 56 * MIB
 
 
 def test_one_block_not_to_be_split_is_returned_before_the_whole_cache() -> None:
@@ -187,9 +187,9 @@ def test_of_blocks_that_are_too_small_the_largest_are_returned_until_it_fits() -
     allocator = _allocator("max_split_size_mb:32", limit_mb=120)
     for block in [_take(allocator, size) for size in (34, 36, 40)]:
         allocator.free(block)
-    # 110 + 70 > 120: 40 and 36 are returned, which are 76 >= 70; 34 stay
-    _take(allocator, 70)
-    assert (allocator.reserved_bytes, allocator.n_retries) == (104 * MIB, 0)
+    # 110 + 76 > 120: 40 and 36 are returned, which are 76; 34 stay
+    _take(allocator, 76)
+    assert (allocator.reserved_bytes, allocator.n_retries) == (110 * MIB, 0)
 
 
 def test_old_blocks_are_collected_above_the_threshold() -> None:
@@ -292,3 +292,14 @@ def test_rounding_is_internal_fragmentation() -> None:
     assert allocator.allocate(1024 + 1) is not None
     # Above 512 * 2 bytes; between 1 and 2 KiB two steps of 512 bytes: 1536
     assert allocator.fragmentation().internal_bytes == MIB + 1536 - 1024 - 1
+
+
+def test_new_segments_take_recorded_places_that_are_vacant() -> None:
+    places = ((64 * MIB, 12 * MIB), (70 * MIB, 12 * MIB), (32 * MIB, 12 * MIB))
+    allocator = CachingAllocator(AllocatorConfig(), None, places)
+    blocks = [_take(allocator, 12) for _ in range(3)]
+
+    # The second place overlaps the first and is passed over; the fourth segment is above all
+    assert [block.address for block in blocks[:2]] == [64 * MIB, 32 * MIB]
+    assert blocks[2].address >= 82 * MIB
+    assert _take(allocator, 30).address >= blocks[2].address + 12 * MIB

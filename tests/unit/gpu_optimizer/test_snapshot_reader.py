@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from recorded_history import recorded
 
 from gpu_optimizer.allocator_config import AllocatorConfig
-from gpu_optimizer.allocator_replay import replay
+from gpu_optimizer.allocator_replay import replay, segment_map
 from gpu_optimizer.errors import TraceError
 from gpu_optimizer.snapshot_reader import read_snapshot
 from gpu_optimizer.types import AllocationTrace
@@ -90,6 +90,17 @@ def test_blocks_from_before_stand_at_the_start_by_address() -> None:
     assert trace.events[1].stream == 1
 
 
+def test_a_cache_from_before_is_told_even_if_nothing_was_alive() -> None:
+    free = {"address": 512, "size": 2 * MIB - 512, "requested_size": 0, "state": "inactive"}
+    used = {"address": 0, "size": 512, "requested_size": 512, "state": "active_allocated"}
+    segment = {"address": 0, "total_size": 2 * MIB, "blocks": [used, free]}
+
+    reading = read_snapshot(_snapshot(_alloc(0), segments=(segment,)))
+
+    assert (reading.trace.n_initial, reading.trace.is_truncated) == (0, True)
+    assert reading.peak_reserved_bytes == 2 * MIB
+
+
 def test_a_block_awaiting_its_free_counts_as_alive() -> None:
     block = {"address": 0, "size": 512, "requested_size": 5, "state": "active_pending_free"}
     segment = {"address": 0, "total_size": 2 * MIB, "blocks": [block]}
@@ -135,6 +146,22 @@ def test_returning_some_of_them_is_left_to_the_settings() -> None:
 
     assert [event.kind for event in trace.events] == ["alloc", "free"]
     assert trace.dropped == (("return of some of the free segments", 1),)
+
+
+def test_segments_are_replayed_where_the_driver_put_them() -> None:
+    places = (800 * MIB, 100 * MIB, 400 * MIB)
+    history = [
+        entry
+        for address in places
+        for entry in (_segment(address, 12 * MIB), _alloc(address, 12 * MIB))
+    ]
+
+    trace = read_snapshot(_snapshot(*history)).trace
+
+    assert trace.segments == tuple((address, 12 * MIB) for address in places)
+    segments = segment_map(trace, 2)
+    assert [segment.address for segment in segments] == sorted(places)
+    assert [segment.blocks[0].block for segment in segments] == [1, 2, 0]
 
 
 def test_unmapped_pages_empty_the_cache_too() -> None:

@@ -29,6 +29,7 @@ _TRACE = AllocationTrace(
     n_initial=1,
     is_truncated=True,
     dropped=(("unknown action 'x'", 2),),
+    segments=((2**47, 2 * 2**20), (0, 20 * 2**20)),
 )
 
 

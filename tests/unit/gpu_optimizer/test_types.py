@@ -39,6 +39,7 @@ def test_a_trace_keeps_any_iterable_of_events_as_a_table() -> None:
         ({"device": ""}, "device must be a text"),
         ({"source": ""}, "source must be a text"),
         ({"n_initial": 3}, "n_initial must be 0 to 2, the events, got 3"),
+        ({"segments": ((-4, 8),)}, "a segment has an address and bytes, got -4, 8"),
         ({"n_initial": 2}, "first 2 events must be allocations"),
     ],
 )

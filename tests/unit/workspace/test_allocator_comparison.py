@@ -13,10 +13,12 @@ from recorded_history import recorded
 
 from gpu_optimizer.allocator_config import AllocatorConfig
 from gpu_optimizer.allocator_replay import replay
-from gpu_optimizer.trace_file import load_trace
+from gpu_optimizer.trace_file import load_snapshot, load_trace
 from gpu_optimizer.types import AllocationTrace
 
-RECORDED = sorted((Path(__file__).parents[2] / "fixtures" / "traces").glob("*.npz"))
+TRACES = Path(__file__).parents[2] / "fixtures" / "traces"
+RECORDED = sorted(TRACES.glob("*.npz"))
+SNAPSHOTS = sorted(TRACES.glob("*.snapshot.json"))
 
 
 def _measured(trace: AllocationTrace) -> dict[str, object]:
@@ -40,7 +42,7 @@ def test_no_difference_is_found_where_there_is_none(trace: AllocationTrace) -> N
 
     assert found.peak_reserved_mib == found.peak_active_mib == found.n_segments == 0
     assert found.fragmentation_points == pytest.approx(0, abs=1e-9)
-    assert found.n_probes == 1
+    assert (found.n_probes, found.n_missed) == (1, 0)
 
 
 def test_each_difference_is_found() -> None:
@@ -89,3 +91,17 @@ def test_traces_recorded_on_a_gpu_replay_to_what_was_measured(path: Path) -> Non
 
     assert abs(found.peak_reserved_mib) <= 2
     assert found.fragmentation_points <= 1
+    assert found.n_missed == 0
+
+
+@pytest.mark.parametrize("path", SNAPSHOTS, ids=lambda path: path.stem)
+def test_snapshots_of_a_gpu_read_as_the_traces_beside_them(path: Path) -> None:
+    trace = load_trace(path.with_name(path.name.replace(".snapshot.json", ".npz")))
+
+    assert load_snapshot(path).trace == trace
+
+
+def test_what_a_replay_does_not_reach_is_counted() -> None:
+    trace = TraceWriter().alloc("a", 5 * MIB).alloc("b", 30 * MIB).trace
+
+    assert compare(trace, {**_measured(trace), "limit": 40 * MIB}).n_missed == 1
