@@ -227,6 +227,8 @@ def _divisions(text: str) -> tuple[int, ...]:
     """Return the divisions of every interval from one number or a list of ``MiB:divisions``."""
     key = "roundup_power2_divisions"
     if not text.startswith("["):
+        if _whole(key, text) == 0:
+            raise _refusal(key, text, "a power of two, or a list in which 0 disables it")
         return (_whole(key, text),) * N_INTERVALS
     divisions = [0] * N_INTERVALS
     filled = 1

@@ -18,7 +18,7 @@ from typing import Final
 from gpu_optimizer.errors import TraceError
 from gpu_optimizer.event_table import ALLOC, EMPTY_CACHE, FREE, NO_BLOCK, EventTable
 from gpu_optimizer.snapshot_events import EventColumns
-from gpu_optimizer.snapshot_fields import Record, number, records, text
+from gpu_optimizer.snapshot_fields import Pools, Record, number, records, text
 from gpu_optimizer.snapshot_segments import RELEASES, RESERVES, SegmentBook
 from gpu_optimizer.types import AllocationTrace
 
@@ -102,8 +102,9 @@ class _History:
     def __init__(self, history: Sequence[Record], segments: Sequence[Record]) -> None:
         self._history = history
         self._segments = segments
-        self._book = SegmentBook(history, segments)
-        self._events = EventColumns()
+        self._pools = Pools(segments)
+        self._book = SegmentBook(history, segments, self._pools)
+        self._events = EventColumns(self._pools)
         self._initial: list[tuple[int, int, int, Record]] = []
         self._live: dict[int, int] = {}
         self._n_blocks = 0
@@ -180,7 +181,7 @@ class _History:
         return self._n_blocks - 1
 
     def _finished(self, device: str) -> SnapshotReading:
-        before = EventColumns()
+        before = EventColumns(self._pools)
         for _, block, n_bytes, record in sorted(self._initial, key=lambda row: row[:2]):
             before.add_untimed(ALLOC, block, n_bytes, record)
         n_initial = len(before)

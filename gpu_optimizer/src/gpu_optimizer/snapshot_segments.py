@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from gpu_optimizer.snapshot_fields import DEFAULT_POOL, Record, number, pool_id
+from gpu_optimizer.snapshot_fields import DEFAULT_POOL, Pools, Record, number
 
 RESERVES: Final = frozenset({"segment_alloc", "segment_map"})
 RELEASES: Final = frozenset({"segment_free", "segment_unmap"})
@@ -22,6 +22,8 @@ class SegmentBook:
         All of it.
     segments : sequence of records
         Those at its end.
+    pools : Pools
+        Whose memory is whose.
 
     Attributes
     ----------
@@ -33,7 +35,8 @@ class SegmentBook:
         Address and bytes of each whole segment that the driver gave, in order.
     """
 
-    def __init__(self, history: Sequence[Record], segments: Sequence[Record]) -> None:
+    def __init__(self, history: Sequence[Record], segments: Sequence[Record], pools: Pools) -> None:
+        self._pools = pools
         change = 0
         born: set[int] = set()
         older: dict[int, int] = {}
@@ -59,7 +62,7 @@ class SegmentBook:
             if (
                 is_fixed
                 and number(segment, "address") not in born
-                and pool_id(segment) == DEFAULT_POOL
+                and pools.of(segment) == DEFAULT_POOL
             ):
                 self._segments[number(segment, "address")] = number(segment, "total_size")
 
@@ -76,7 +79,7 @@ class SegmentBook:
         self.peak_bytes = max(self.peak_bytes, self._bytes)
         if action == "segment_alloc":
             self.given.append((address, n_bytes))
-            if pool_id(record) == DEFAULT_POOL:
+            if self._pools.of(record) == DEFAULT_POOL:
                 self._segments[address] = n_bytes
 
     def end_release(self, live: Iterable[int]) -> bool:

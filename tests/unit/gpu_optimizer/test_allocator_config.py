@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+import torch
 from hypothesis import given, strategies as st
 
 from gpu_optimizer.allocator_config import MIB, AllocatorConfig
@@ -102,6 +105,7 @@ def test_a_block_holds_its_request_and_is_at_most_twice_as_large(
         ("garbage_collection_threshold:0", "garbage_collection_threshold must be above 0"),
         ("garbage_collection_threshold:often", "got 'often'"),
         ("per_process_memory_fraction:2", "must be above 0 and at most 1, got 2.0"),
+        ("roundup_power2_divisions:0", "a power of two, or a list in which 0 disables it"),
         ("roundup_power2_divisions:3", "16 times 0 or a power of two"),
         ("roundup_power2_divisions:[3:2]", "powers of two, got '3'"),
         ("roundup_power2_divisions:[256]", r"a number or \[MiB:divisions"),
@@ -116,3 +120,46 @@ def test_a_block_holds_its_request_and_is_at_most_twice_as_large(
 def test_an_error_names_the_key_and_what_is_allowed(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AllocatorConfig.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "backend:native",
+        "expandable_segments:True",
+        "expandable_segments:true",
+        "foo:1",
+        "garbage_collection_threshold:0.5",
+        "garbage_collection_threshold:1",
+        "large_segment_size_mb:10",
+        "large_segment_size_mb:11",
+        "large_segment_size_mb:40,max_split_size_mb:30",
+        "max_non_split_rounding_mb:10",
+        "max_split_size_mb:128,",
+        "max_split_size_mb:19",
+        "max_split_size_mb:20 , expandable_segments:False",
+        "max_split_size_mb:30,large_segment_size_mb:40",
+        "pinned_num_register_threads:8",
+        "roundup_power2_divisions:0",
+        "roundup_power2_divisions:3",
+        "roundup_power2_divisions:[256:1,512:2,>:8]",
+        "roundup_power2_divisions:[3:2]",
+        "roundup_power2_divisions:[>:4]",
+    ],
+)
+def test_what_is_refused_is_what_pytorch_refuses(text: str) -> None:
+    torch_set = torch._C._accelerator_setAllocatorSettings
+    defaults = "large_segment_size_mb:20,expandable_segments:False"  # PyTorch keeps these two
+    torch_set(defaults)
+
+    assert _is_accepted(AllocatorConfig.parse, text) == _is_accepted(torch_set, text)
+    torch_set(defaults)
+
+
+def _is_accepted(read: Callable[[str], object], text: str) -> bool:
+    try:
+        read(text)
+    except (ValueError, RuntimeError):
+        return False
+    return True

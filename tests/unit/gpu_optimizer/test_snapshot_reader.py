@@ -129,6 +129,15 @@ def test_tags_times_streams_and_pools_are_kept() -> None:
     assert (event.tag, event.time_us, event.stream, event.pool) == ("forward|conv1|", 12, 1, 1)
 
 
+def test_a_pool_that_no_record_names_is_told_by_the_address() -> None:
+    segment = {"address": 4096, "total_size": 2 * MIB, "segment_pool_id": (0, 9), "blocks": []}
+    history = (_alloc(0), _alloc(4096), _alloc(4096 + 2 * MIB))
+
+    events = read_snapshot(_snapshot(*history, segments=(segment,))).trace.events
+
+    assert [event.pool for event in events] == [0, 1, 0]
+
+
 def test_returning_all_free_segments_empties_the_cache() -> None:
     history = (_segment(0, 40 * MIB), _alloc(0), _free(0), {**_segment(0, 40 * MIB)})
     returned = {**history[3], "action": "segment_free"}
