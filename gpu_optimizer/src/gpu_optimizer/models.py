@@ -211,8 +211,10 @@ def _yolo(_: bool) -> nn.Module:
     def make() -> nn.Module:
         model: nn.Module = tasks.PoseModel("yolo11n-pose.yaml", verbose=False)
         # Strides as plain numbers: forward reads their values, which fake tensors do not have.
-        head = next(module for module in model.modules() if hasattr(module, "kpt_shape"))
-        head.stride = tuple(head.stride.tolist())  # type: ignore[assignment, operator, union-attr]
+        for module in model.modules():
+            stride = vars(module).get("stride")
+            if isinstance(stride, torch.Tensor):
+                vars(module)["stride"] = tuple(stride.tolist())
         return model
 
     return _made_apart(make, "cpu")
