@@ -12,17 +12,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from gpu_optimizer.allocator_replay import replay
 from gpu_optimizer.fake_trace import FakeTrace, KernelConstants, trace_step
 from gpu_optimizer.machines import Machine
 from gpu_optimizer.models import find_model
 from gpu_optimizer.training_step import StepConfig, Workload
-from gpu_optimizer.types import AllocationEvent, AllocationTrace
+from gpu_optimizer.types import AllocationEvent
 
 _BLOCK_BYTES: Final = 512
-_SMALL_BYTES: Final = 2**20
-_MIDDLE_BYTES: Final = 10 * 2**20
-_PAGE_BYTES: Final = 2 * 2**20
-_SEGMENT_BYTES: Final = 20 * 2**20
+# What the allocator did not split off blocks that were larger than asked for.
+UNSPLIT: Final = "(unsplit)"
 # The largest error that a forecast of allocated memory may have; chosen by us, see
 # scripts/gpu_predictor_check.py, which measures it.
 ERROR_FRACTION: Final = 0.05
@@ -55,9 +54,10 @@ class Forecast:
     Attributes
     ----------
     peak_allocated_bytes : int
-        Of tensors and library workspaces, each rounded up to 512 B, in the last step.
+        Of tensors and library workspaces, as ``torch.cuda.max_memory_allocated`` counts them: in
+        blocks of 512 B, with what is too little to be split off a larger block.
     peak_reserved_bytes : int
-        What PyTorch holds of the card, see `reserved_bytes`.
+        What PyTorch holds of the card, by a replay of its allocator.
     device_bytes : int or None
         What the card has in use, with the CUDA context; None if that was not measured there.
     error_fraction : float
@@ -66,6 +66,7 @@ class Forecast:
         Allocated bytes at the peak, the largest first; they add up to `peak_allocated_bytes`.
     by_module : tuple of (str, int)
         The same by the full name of the module, empty for what belongs to none.
+        ``(unsplit)`` is `UNSPLIT` in both.
     peak_phase : str
         ``forward``, ``backward`` or ``optimizer``.
     n_events : int
@@ -142,15 +143,17 @@ def predict_workload(
     constants = KernelConstants(machine.cublas_workspace_bytes, machine.convolution_copies)
     fake = trace_step(workload, step, constants)
     live = blocks_at_peak(fake)
-    reserved = reserved_bytes(fake.trace)
+    allocator = replay(fake.trace)
+    reserved = allocator.peak_reserved_bytes
+    unsplit = allocator.peak_allocated_bytes - sum(_rounded(event.n_bytes) for event in live)
     context = machine.context_bytes
     return Forecast(
-        peak_allocated_bytes=sum(_rounded(event.n_bytes) for event in live),
+        peak_allocated_bytes=allocator.peak_allocated_bytes,
         peak_reserved_bytes=reserved,
         device_bytes=None if context is None else reserved + context,
         error_fraction=ERROR_FRACTION,
-        by_category=_totals(live, 2),
-        by_module=_totals(live, 1),
+        by_category=_totals(live, 2, unsplit),
+        by_module=_totals(live, 1, unsplit),
         peak_phase=live[-1].tag.partition("|")[0] if live else "forward",
         n_events=len(fake.trace.events),
         seconds=clock() - start_s,
@@ -174,38 +177,15 @@ def blocks_at_peak(fake: FakeTrace) -> list[AllocationEvent]:
     return list(live.values())
 
 
-def reserved_bytes(trace: AllocationTrace) -> int:
-    """Return what the caching allocator reserves if no memory is lost to fragmentation.
-
-    Requests up to 1 MiB are served from segments of 2 MiB, those below 10 MiB from segments of
-    20 MiB, larger ones from segments rounded up to 2 MiB (PyTorch, "CUDACachingAllocator.cpp",
-    constants at the top). Every pool is taken at its own peak. It is the least that a replay of the
-    allocator can give without fragmentation.
-    """
-    live = [0, 0]
-    peaks = [0, 0]
-    for event in trace.events:
-        is_large = event.n_bytes > _SMALL_BYTES
-        unit = _PAGE_BYTES if event.n_bytes >= _MIDDLE_BYTES else _BLOCK_BYTES
-        live[is_large] += _up(event.n_bytes, unit) * (1 if event.kind == "alloc" else -1)
-        peaks[is_large] = max(peaks[is_large], live[is_large])
-    large = _up(peaks[1], _PAGE_BYTES)
-    if any(_SMALL_BYTES < event.n_bytes < _MIDDLE_BYTES for event in trace.events):
-        large = max(large, _SEGMENT_BYTES)
-    return _up(peaks[0], _PAGE_BYTES) + large
-
-
-def _totals(live: Iterable[AllocationEvent], part: int) -> tuple[tuple[str, int], ...]:
+def _totals(
+    live: Iterable[AllocationEvent], part: int, unsplit_bytes: int
+) -> tuple[tuple[str, int], ...]:
     """Return the bytes by one part of the tags, the largest first."""
-    totals: Counter[str] = Counter()
+    totals: Counter[str] = Counter({UNSPLIT: unsplit_bytes} if unsplit_bytes else {})
     for event in live:
         totals[event.tag.split("|")[part]] += _rounded(event.n_bytes)
     return tuple(totals.most_common())
 
 
 def _rounded(n_bytes: int) -> int:
-    return _up(n_bytes, _BLOCK_BYTES)
-
-
-def _up(n_bytes: int, unit: int) -> int:
-    return -(-n_bytes // unit) * unit
+    return -(-n_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
