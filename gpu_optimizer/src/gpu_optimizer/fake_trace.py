@@ -98,6 +98,7 @@ def trace_step(
     with ExitStack() as stack:
         stack.enter_context(_default_dtype(WEIGHT_DTYPES[config.precision]))
         stack.enter_context(FakeTensorMode(allow_fallback_kernels=False))
+        stack.enter_context(torch.device("cpu"))
         stack.enter_context(cuda_choices())
         dtype = AUTOCAST_DTYPES.get(config.precision)
         if dtype is not None:
