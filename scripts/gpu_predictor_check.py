@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import resource
 import subprocess
 import sys
 import time
@@ -31,8 +33,13 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gpu_optimizer.errors import GpuOptimizerError
-from gpu_optimizer.machines import Machine
-from gpu_optimizer.memory_predictor import Forecast, predict_workload
+from gpu_optimizer.machines import DEFAULT_MACHINE, Machine, find_machine
+from gpu_optimizer.memory_predictor import (
+    Forecast,
+    ForecastRequest,
+    predict,
+    predict_workload,
+)
 from gpu_optimizer.training_step import AUTOCAST_DTYPES, WEIGHT_DTYPES, StepConfig, StepProgram
 
 COMMAND: Final = "scripts/gpu_predictor_check.py"
@@ -74,6 +81,14 @@ class Outcome:
         return 100 * (float(getattr(self, name)) - truth) / truth if truth else math.nan
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a forecast takes, with the import of the libraries that it needs."""
+
+    seconds: float
+    host_bytes: int
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure all cases, or one of them, or the constants."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -81,8 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="measure cases whose name has this in it")
     parser.add_argument("--case", default="", help=argparse.SUPPRESS)
     parser.add_argument("--machine", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--forecast", action="store_true", help="time Llama-7B alone, without GPU")
     parser.add_argument("--constants", action="store_true", help="measure the constants alone")
     args = parser.parse_args(argv)
+    if args.forecast:
+        print(json.dumps(asdict(forecast_cost())))
+        return 0
     if not torch.cuda.is_available():
         print(f"{COMMAND}: no CUDA device is here; run it on a machine with one", file=sys.stderr)
         return 2
@@ -101,6 +120,7 @@ def measure_all(out: Path, only: str) -> int:
     start_s = time.monotonic()
     machine = Machine(**json.loads(_child("--constants").splitlines()[-1]))
     print(f"  {machine.name}: {json.dumps({**asdict(machine), 'name': None})}", flush=True)
+    cost = Cost(**json.loads(_child("--forecast").splitlines()[-1]))
     outcomes: list[Outcome] = []
     text = json.dumps(asdict(machine))
     with ThreadPoolExecutor(_N_WORKERS) as pool:
@@ -117,7 +137,7 @@ def measure_all(out: Path, only: str) -> int:
             errors = (last.error("forecast_allocated"), last.error("forecast_reserved"))
             told = f"allocated {errors[0]:+.2f} %  reserved {errors[1]:+.2f} %  {last.note}"
             print(f"{seconds:5.0f} s  {last.case:<44} {told}", flush=True)
-    report(outcomes, machine, out.resolve().parent)
+    report(outcomes, machine, cost, out.resolve().parent)
     return 0
 
 
@@ -258,6 +278,17 @@ def rule_of_thumb(n_parameter_bytes: int, step: StepConfig) -> float:
     return float(n_parameter_bytes * (2 + _COPIES_OF_STATE[step.optimizer]))
 
 
+def forecast_cost() -> Cost:
+    """Return what a forecast of training Llama-7B takes in this process, on two cores."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    request = ForecastRequest("llama-7b", 1, 2048, StepConfig("train", "adamw", "bf16"))
+    start_s = time.monotonic()
+    predict(request, find_machine(DEFAULT_MACHINE))
+    seconds = time.monotonic() - start_s
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Cost(seconds, peak_kib * 1024)
+
+
 def measure_constants() -> Machine:
     """Return this GPU with its constants, measured in this fresh process."""
     properties = torch.cuda.get_device_properties(0)
@@ -312,7 +343,7 @@ def _peak() -> int:
     return int(torch.cuda.max_memory_allocated())
 
 
-def report(outcomes: Sequence[Outcome], machine: Machine, folder: Path) -> None:
+def report(outcomes: Sequence[Outcome], machine: Machine, cost: Cost, folder: Path) -> None:
     """Write ``predictor_accuracy.md`` and ``.json`` into a folder."""
     page = Report(
         "predictor_accuracy", COMMAND, title="Accuracy of memory forecasts", folder=folder
@@ -331,6 +362,10 @@ def report(outcomes: Sequence[Outcome], machine: Machine, folder: Path) -> None:
         told = float(statistic(errors)) if errors.size else math.nan
         note = f"of {len(outcomes)} cases" if errors.size else "no case could be measured"
         page.bar(name, goal=goal, measured=told, unit="%", n=int(errors.size), note=note)
+    page.bar("llama_7b_forecast", goal="<= 10", measured=cost.seconds, unit="s", n=1,
+             note="two cores, with the import of transformers")  # fmt: skip
+    page.bar("llama_7b_forecast_host_memory", goal="< 4", measured=cost.host_bytes / 1e9,
+             unit="GB", n=1, note="peak of the whole process")  # fmt: skip
     page.table(
         "Cases",
         ("case", "allocated MiB", "error %", "reserved MiB", "error %", "MemTracker error %",
