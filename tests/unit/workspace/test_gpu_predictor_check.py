@@ -48,7 +48,7 @@ def test_the_rule_of_thumb_counts_copies_of_the_parameters(
 def test_a_failed_case_is_told_and_does_not_count(tmp_path: Path) -> None:
     nan = math.nan
     failed = Outcome("b", nan, nan, nan, nan, nan, nan, nan, (), "failed")
-    report([outcome("a", 1020.0), failed], MACHINE, Cost(3.0, 10**9), tmp_path)
+    report([outcome("a", 1020.0), failed], MACHINE, Cost(3.0, 4.0, 10**9), tmp_path)
     bars = json.loads((tmp_path / "predictor_accuracy.json").read_text())["bars"]
     assert bars[0]["measured"] == pytest.approx(2.0)
     assert (bars[0]["n"], bars[0]["holds"]) == (1, False)
