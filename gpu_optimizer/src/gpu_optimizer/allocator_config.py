@@ -58,7 +58,8 @@ class AllocatorConfig:
     large_segment_size_mb : int
         Segment of requests from 1 MiB to 10 MiB.
     per_process_memory_fraction : float
-        Share of the card's memory, above 0, at most 1, that may be reserved.
+        Share of the card's memory, above 0, at most 1, that may be reserved. A replay knows no
+        card: its `limit_bytes` is this share of one.
 
     Raises
     ------
@@ -226,6 +227,8 @@ def _divisions(text: str) -> tuple[int, ...]:
     """Return the divisions of every interval from one number or a list of ``MiB:divisions``."""
     key = "roundup_power2_divisions"
     if not text.startswith("["):
+        if _whole(key, text) == 0:
+            raise _refusal(key, text, "a power of two, or a list in which 0 disables it")
         return (_whole(key, text),) * N_INTERVALS
     divisions = [0] * N_INTERVALS
     filled = 1
@@ -240,7 +243,7 @@ def _divisions(text: str) -> tuple[int, ...]:
             continue
         size_mb = _whole(key, start)
         if size_mb < 1 or size_mb & (size_mb - 1):
-            raise _refusal(key, repr(text), "given for sizes in MiB that are powers of two")
+            raise _refusal(key, repr(start), "given for sizes in MiB that are powers of two")
         interval = min(size_mb.bit_length() - 1, N_INTERVALS - 1)
         first = 0 if is_first else interval
         divisions[first : interval + 1] = [n_divisions] * (interval + 1 - first)

@@ -54,7 +54,7 @@ def replay(
     """
     if n_samples < 2:
         raise ValueError(f"n_samples must be at least 2, got {n_samples}")
-    allocator = CachingAllocator(config, limit_bytes)
+    allocator = CachingAllocator(config, limit_bytes, trace.segments)
     recorder = _Recorder(allocator, len(trace.events), n_samples)
     failed = _run(allocator, trace.table, recorder)
     return recorder.result(failed)
@@ -76,7 +76,7 @@ def replay_at(
     """
     if events and not 0 <= min(events) <= max(events) < len(trace.events):
         raise ValueError(f"events must be 0 to {len(trace.events) - 1}, got {events}")
-    allocator = CachingAllocator(config, limit_bytes)
+    allocator = CachingAllocator(config, limit_bytes, trace.segments)
     recorder = _Recorder(allocator, len(trace.events), 2, frozenset(events))
     _run(allocator, trace.table, recorder)
     return recorder.timeline()
@@ -103,7 +103,7 @@ def segment_map(
     """
     if not 0 <= at_event < len(trace.events):
         raise ValueError(f"at_event must be 0 to {len(trace.events) - 1}, got {at_event}")
-    allocator = CachingAllocator(config, limit_bytes)
+    allocator = CachingAllocator(config, limit_bytes, trace.segments)
     _run(allocator, trace.table, None, at_event + 1)
     views = (_segment_view(blocks) for blocks in allocator.segments())
     return tuple(sorted(views, key=lambda view: view.address))
@@ -170,7 +170,7 @@ class _Recorder:
             stride = max(-(-n_events // (n_samples - 1)), 1)
             chosen = frozenset((*range(0, n_events, stride), last))
         self._chosen = chosen
-        self._samples: list[tuple[int, int, int, int, float, float, int]] = []
+        self._samples: list[tuple[int, int, int, int, float, float, int, int]] = []
         self._peak_requested = self._peak_allocated = self._peak_reserved = 0
         self._most_in_use = 0
         self._peak_event = -1
@@ -212,8 +212,8 @@ class _Recorder:
 
     def timeline(self) -> ReplayTimeline:
         """Return the samples."""
-        columns = list(zip(*self._samples, strict=True)) or [()] * 7
-        events, requested, allocated, reserved, waste, external, unreleasable = columns
+        columns = list(zip(*self._samples, strict=True)) or [()] * 8
+        events, requested, allocated, reserved, waste, external, unreleasable, segments = columns
         return ReplayTimeline(
             events=np.array(events, np.int64),
             requested_bytes=np.array(requested, np.int64),
@@ -222,6 +222,7 @@ class _Recorder:
             waste=np.array(waste, np.float64),
             external=np.array(external, np.float64),
             unreleasable_bytes=np.array(unreleasable, np.int64),
+            n_segments=np.array(segments, np.int64),
         )
 
     def _sample(self, index: int) -> None:
@@ -234,5 +235,6 @@ class _Recorder:
                 allocator.reserved_bytes,
                 *allocator.ratios(),
                 allocator.unreleasable_bytes,
+                allocator.n_segments,
             )
         )

@@ -6,12 +6,12 @@ Each rule below is that of the function named beside it in PyTorch 2.11,
 - Private pools live to the end: their segments are never returned (PyTorch returns them once the
   graphs and ``MemPool`` objects that own them are gone). No capture is ever under way.
 - The driver never refuses and its own rounding is not known; only `limit_bytes` ends memory.
-- New segments get rising addresses. Addresses matter where two free blocks have the same size.
+- The driver's addresses are those of the recording, or rise; see `driver_memory`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from gpu_optimizer import expandable_memory
@@ -33,6 +33,8 @@ class CachingAllocator:
     limit_bytes : int or None
         The most that may be reserved, as by ``set_per_process_memory_fraction``; None for no limit.
         As in PyTorch an expandable segment may exceed it by less than one page.
+    recorded : sequence of (int, int)
+        Address and bytes of the segments of a recording, as `AllocationTrace.segments`.
 
     Attributes
     ----------
@@ -42,7 +44,12 @@ class CachingAllocator:
         How often everything cached was returned for an allocation.
     """
 
-    def __init__(self, config: AllocatorConfig, limit_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        config: AllocatorConfig,
+        limit_bytes: int | None = None,
+        recorded: Sequence[tuple[int, int]] = (),
+    ) -> None:
         if limit_bytes is not None and limit_bytes < 0:
             raise ValueError(f"limit_bytes must be None or not negative, got {limit_bytes}")
         self.config = config
@@ -51,7 +58,7 @@ class CachingAllocator:
         self.allocated_bytes = 0
         self.unreleasable_bytes = 0
         self.n_retries = 0
-        self._memory = DriverMemory(config.page_bytes)
+        self._memory = DriverMemory(config.page_bytes, recorded)
         self._pools: dict[tuple[int, int, bool], BlockPool] = {}
         self._searches: dict[tuple[int, bool], SearchCount] = {}
         self._max_split = config.max_split_bytes or _UNLIMITED

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from gpu_optimizer.event_table import EventTable
-from gpu_optimizer.snapshot_fields import DEFAULT_POOL, Record, number, pool_id, text, time_us
+from gpu_optimizer.snapshot_fields import DEFAULT_POOL, Pools, Record, number, text, time_us
 
 Row = tuple[int, int, int, int, tuple[int, int], str, float]
 """Kind, block, bytes, stream, pool, tag, time."""
@@ -16,7 +16,8 @@ Row = tuple[int, int, int, int, tuple[int, int], str, float]
 class EventColumns:
     """A growing list of events, with streams and pools as PyTorch names them."""
 
-    def __init__(self) -> None:
+    def __init__(self, pools: Pools) -> None:
+        self._pools = pools
         self._rows: list[Row] = []
 
     def __len__(self) -> int:
@@ -24,16 +25,14 @@ class EventColumns:
 
     def add(self, kind: int, block: int, n_bytes: int, record: Record) -> None:
         """Add an event of a record of the history."""
-        pool = pool_id(record, "pool_id")
+        pool = self._pools.of(record)
         tag = text(record, "user_metadata")
         stream = number(record, "stream", 0)
         self._rows.append((kind, block, n_bytes, stream, pool, tag, time_us(record)))
 
-    def add_untimed(
-        self, kind: int, block: int, n_bytes: int, record: Record, pool_key: str
-    ) -> None:
+    def add_untimed(self, kind: int, block: int, n_bytes: int, record: Record) -> None:
         """Add an event of which only the owner of its memory is known."""
-        pool = pool_id(record, pool_key)
+        pool = self._pools.of(record)
         stream = number(record, "stream", 0)
         self._rows.append((kind, block, n_bytes, stream, pool, "", math.nan))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -39,12 +40,47 @@ def text(record: Record, key: str) -> str:
     return value
 
 
-def pool_id(record: Record, key: str) -> tuple[int, int]:
-    """Return the id of a pool of memory, that of the default one where the record has none."""
-    value = record.get(key, DEFAULT_POOL)
+def pool_id(record: Record) -> tuple[int, int] | None:
+    """Return the id of a pool of memory, None where the record has none."""
+    value = record.get("pool_id", record.get("segment_pool_id"))
+    if value is None:
+        return None
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise TraceError(f"the snapshot is corrupt: {key!r} must be two numbers, got {value!r}")
+        raise TraceError(f"the snapshot is corrupt: a pool must be two numbers, got {value!r}")
     return int(value[0]), int(value[1])
+
+
+class Pools:
+    """Tells whose memory a record is about.
+
+    Parameters
+    ----------
+    segments : sequence of records
+        Those at the end of the history. Where records name no pool, an address in a private one of
+        these tells it; private memory that was returned before then counts as everybody's.
+    """
+
+    def __init__(self, segments: Sequence[Record]) -> None:
+        private: list[tuple[int, int, tuple[int, int]]] = []
+        for segment in segments:
+            found = pool_id(segment) or DEFAULT_POOL
+            if found != DEFAULT_POOL:
+                start = number(segment, "address")
+                private.append((start, start + number(segment, "total_size"), found))
+        self._private = sorted(private)
+        self._starts = [start for start, _, _ in self._private]
+
+    def of(self, record: Record) -> tuple[int, int]:
+        """Return the pool of a record of the history or of a segment."""
+        named = pool_id(record)
+        if named is not None or not self._private:
+            return named or DEFAULT_POOL
+        address = number(record, "addr", 0)
+        index = bisect_right(self._starts, address) - 1
+        if index < 0:
+            return DEFAULT_POOL
+        _, end, found = self._private[index]
+        return found if address < end else DEFAULT_POOL
 
 
 def time_us(record: Record) -> float:

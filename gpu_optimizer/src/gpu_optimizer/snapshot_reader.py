@@ -18,12 +18,11 @@ from typing import Final
 from gpu_optimizer.errors import TraceError
 from gpu_optimizer.event_table import ALLOC, EMPTY_CACHE, FREE, NO_BLOCK, EventTable
 from gpu_optimizer.snapshot_events import EventColumns
-from gpu_optimizer.snapshot_fields import Record, number, records, text
+from gpu_optimizer.snapshot_fields import Pools, Record, number, records, text
 from gpu_optimizer.snapshot_segments import RELEASES, RESERVES, SegmentBook
 from gpu_optimizer.types import AllocationTrace
 
 _FREES: Final = ("free_completed", "free_requested")
-_HELD: Final = frozenset({"active_allocated", "active_awaiting_free"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +102,10 @@ class _History:
     def __init__(self, history: Sequence[Record], segments: Sequence[Record]) -> None:
         self._history = history
         self._segments = segments
-        self._book = SegmentBook(history, segments)
-        self._events = EventColumns()
-        self._initial: list[tuple[int, int, int, Record, str]] = []
+        self._pools = Pools(segments)
+        self._book = SegmentBook(history, segments, self._pools)
+        self._events = EventColumns(self._pools)
+        self._initial: list[tuple[int, int, int, Record]] = []
         self._live: dict[int, int] = {}
         self._n_blocks = 0
         self._marks: list[int] = []
@@ -143,7 +143,7 @@ class _History:
         block = self._live.pop(address, None)
         if block is None:
             block = self._new_block()
-            self._initial.append((address, block, n_bytes, record, "pool_id"))
+            self._initial.append((address, block, n_bytes, record))
         self._events.add(FREE, block, n_bytes, record)
 
     def _other(self, record: Record, action: str) -> None:
@@ -172,20 +172,18 @@ class _History:
             for block in records(segment, "blocks", "segments"):
                 start = number(block, "address", address)
                 address = start + number(block, "size")
-                if block.get("state") in _HELD and start not in self._live:
+                if block.get("state") != "inactive" and start not in self._live:
                     n_bytes = number(block, "requested_size", number(block, "size"))
-                    self._initial.append(
-                        (start, self._new_block(), n_bytes, segment, "segment_pool_id")
-                    )
+                    self._initial.append((start, self._new_block(), n_bytes, segment))
 
     def _new_block(self) -> int:
         self._n_blocks += 1
         return self._n_blocks - 1
 
     def _finished(self, device: str) -> SnapshotReading:
-        before = EventColumns()
-        for _, block, n_bytes, record, pool_key in sorted(self._initial, key=lambda row: row[:2]):
-            before.add_untimed(ALLOC, block, n_bytes, record, pool_key)
+        before = EventColumns(self._pools)
+        for _, block, n_bytes, record in sorted(self._initial, key=lambda row: row[:2]):
+            before.add_untimed(ALLOC, block, n_bytes, record)
         n_initial = len(before)
         try:
             table: EventTable = before.followed_by(self._events)
@@ -198,6 +196,7 @@ class _History:
             n_initial=n_initial,
             is_truncated=n_initial > 0 or self._book.initial_bytes > 0,
             dropped=tuple(sorted(self._dropped.items())),
+            segments=tuple(self._book.given),
         )
         return SnapshotReading(
             trace=trace,

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from gpu_optimizer.snapshot_fields import DEFAULT_POOL, Record, number, pool_id
+from gpu_optimizer.snapshot_fields import DEFAULT_POOL, Pools, Record, number
 
 RESERVES: Final = frozenset({"segment_alloc", "segment_map"})
 RELEASES: Final = frozenset({"segment_free", "segment_unmap"})
@@ -22,6 +22,8 @@ class SegmentBook:
         All of it.
     segments : sequence of records
         Those at its end.
+    pools : Pools
+        Whose memory is whose.
 
     Attributes
     ----------
@@ -29,9 +31,12 @@ class SegmentBook:
         Held when the history began, and the most so far.
     is_releasing : bool
         Whether the last records returned segments.
+    given : list of (int, int)
+        Address and bytes of each whole segment that the driver gave, in order.
     """
 
-    def __init__(self, history: Sequence[Record], segments: Sequence[Record]) -> None:
+    def __init__(self, history: Sequence[Record], segments: Sequence[Record], pools: Pools) -> None:
+        self._pools = pools
         change = 0
         born: set[int] = set()
         older: dict[int, int] = {}
@@ -48,12 +53,17 @@ class SegmentBook:
         self.initial_bytes = max(at_end - change, 0)
         self.peak_bytes = self.initial_bytes
         self.is_releasing = False
+        self.given: list[tuple[int, int]] = []
         self._bytes = self.initial_bytes
         self._segments = older
         """Those of the default pool that are returned whole, by address."""
         for segment in segments:
             is_fixed = not segment.get("is_expandable", False)
-            if is_fixed and number(segment, "address") not in born and _is_shared(segment):
+            if (
+                is_fixed
+                and number(segment, "address") not in born
+                and pools.of(segment) == DEFAULT_POOL
+            ):
                 self._segments[number(segment, "address")] = number(segment, "total_size")
 
     def move(self, record: Record, action: str) -> None:
@@ -67,8 +77,10 @@ class SegmentBook:
             return
         self._bytes += n_bytes
         self.peak_bytes = max(self.peak_bytes, self._bytes)
-        if action == "segment_alloc" and pool_id(record, "pool_id") == DEFAULT_POOL:
-            self._segments[address] = n_bytes
+        if action == "segment_alloc":
+            self.given.append((address, n_bytes))
+            if self._pools.of(record) == DEFAULT_POOL:
+                self._segments[address] = n_bytes
 
     def end_release(self, live: Iterable[int]) -> bool:
         """Return whether no free segment was left after a run of returned ones.
@@ -83,7 +95,3 @@ class SegmentBook:
         starts = np.array(list(self._segments), np.int64)
         ends = starts + np.array(list(self._segments.values()), np.int64)
         return bool(np.all(np.searchsorted(used, starts) < np.searchsorted(used, ends)))
-
-
-def _is_shared(segment: Record) -> bool:
-    return pool_id(segment, "segment_pool_id") == DEFAULT_POOL

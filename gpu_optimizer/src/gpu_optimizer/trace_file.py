@@ -62,6 +62,7 @@ def save_trace(trace: AllocationTrace, path: Path) -> None:
         "n_initial": trace.n_initial,
         "is_truncated": trace.is_truncated,
         "dropped": trace.dropped,
+        "segments": trace.segments,
     }
     if path.suffix == ".npz":
         columns = {name: getattr(trace.table, name) for name in _COLUMNS}
@@ -183,6 +184,7 @@ def _trace(head: Mapping[str, object], table: EventTable) -> AllocationTrace:
         n_initial=n_initial,
         is_truncated=head["is_truncated"] is True,
         dropped=tuple(dropped),
+        segments=tuple(_two_numbers(pair) for pair in _rows(head, "segments")),
     )
 
 
@@ -197,6 +199,14 @@ def _pair(pair: object) -> tuple[str, int]:
     if not isinstance(pair, list) or len(pair) != 2:
         raise TypeError(f"{pair!r} is no cause with its count")
     return str(pair[0]), int(pair[1])
+
+
+def _two_numbers(pair: object) -> tuple[int, int]:
+    match pair:
+        case [int(first), int(second)]:
+            return first, second
+        case _:
+            raise TypeError(f"{pair!r} is no address with its bytes")
 
 
 def _check_size(name: str, n_bytes: int) -> None:

@@ -42,12 +42,15 @@ class AllocationTrace:
         began is then unknown, and a replay reserves at most what the program did.
     dropped : tuple of (str, int)
         How many records of the source are not among the events, by cause.
+    segments : tuple of (int, int)
+        Address and bytes of each segment that the driver gave while it was recorded, in order; a
+        replay puts its segments there too. Empty where that is not known.
 
     Raises
     ------
     ValueError
-        If the events make no history, if the first `n_initial` are not allocations, or if a text
-        is empty.
+        If the events make no history, if the first `n_initial` are not allocations, if a text is
+        empty, or if a segment has a negative address or no bytes.
     """
 
     events: Sequence[AllocationEvent]
@@ -56,6 +59,7 @@ class AllocationTrace:
     n_initial: int = 0
     is_truncated: bool = False
     dropped: tuple[tuple[str, int], ...] = ()
+    segments: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.events, EventTable):
@@ -69,6 +73,9 @@ class AllocationTrace:
             )
         if self.table.kinds[: self.n_initial].any():
             raise ValueError(f"the first {self.n_initial} events must be allocations")
+        for address, n_bytes in self.segments:
+            if address < 0 or n_bytes < 1:
+                raise ValueError(f"a segment has an address and bytes, got {address}, {n_bytes}")
 
     @property
     def table(self) -> EventTable:
@@ -126,6 +133,8 @@ class ReplayTimeline:
         As in `Fragmentation`.
     unreleasable_bytes : ndarray of int64, shape (S,)
         As in `Fragmentation`; the internal one is `allocated_bytes` - `requested_bytes`.
+    n_segments : ndarray of int64, shape (S,)
+        As in `ReplayResult`.
     """
 
     events: IntColumn
@@ -135,6 +144,7 @@ class ReplayTimeline:
     waste: FloatColumn
     external: FloatColumn
     unreleasable_bytes: IntColumn
+    n_segments: IntColumn
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
