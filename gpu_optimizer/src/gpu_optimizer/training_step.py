@@ -153,9 +153,19 @@ class StepProgram:
 
 
 def infer(model: nn.Module, batch: Batch, n_new_tokens: int) -> None:
-    """Run a forward pass, and generate tokens one by one if any are asked for."""
+    """Run a forward pass, and generate tokens one by one if any are asked for.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Given ``input_ids``, or else the first entry of the batch.
+    batch : mapping of str to Tensor
+        At least one entry.
+    n_new_tokens : int
+        From 0; more needs ``input_ids`` and a model with the interface of Hugging Face's.
+    """
     if "input_ids" not in batch:
-        model(batch["images"])
+        model(next(iter(batch.values())))
         return
     output = model(input_ids=batch["input_ids"], use_cache=n_new_tokens > 0)
     for _ in range(n_new_tokens):

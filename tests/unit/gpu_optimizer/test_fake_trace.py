@@ -277,3 +277,57 @@ def test_an_exception_of_the_model_passes_through_and_leaves_no_patch() -> None:
 def test_no_step_is_an_error() -> None:
     with pytest.raises(ValueError, match="n_steps must be at least 1, got 0"):
         traced(linear, n_steps=0)
+
+
+class Attention(nn.Module):
+    """Attention of each sequence to itself: 1 sequence, 4 heads, 16 tokens, 64 channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear()
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        heads = self.layer(rows).view(1, ROWS, 4, WIDTH // 4).transpose(1, 2)
+        output = nn.functional.scaled_dot_product_attention(heads, heads, heads)
+        return output.transpose(1, 2).reshape(ROWS, WIDTH)
+
+
+@pytest.mark.parametrize(("precision", "rows"), [("bf16", 16), ("fp32", 32)])
+def test_attention_keeps_a_float32_sum_for_each_query_and_no_scores(
+    precision: str, rows: int
+) -> None:
+    # memory-efficient attention, which float32 takes, rounds the queries up to 32
+    step = StepConfig(optimizer="sgd", precision=precision)  # type: ignore[arg-type]
+    kept = [event.n_bytes for event in allocs(traced(Attention, step), "forward", "activation")]
+    assert 4 * 4 * rows in kept
+    assert max(kept) <= ROW_BYTES
+    assert len([size for size in kept if size > 4 * 4 * rows]) == 2
+
+
+@pytest.mark.slow
+def test_generation_keeps_keys_and_values_of_every_token() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        vocab_size=64,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+    )
+
+    def n_caches(n_new_tokens: int) -> int:
+        generation = Workload(
+            lambda: transformers.LlamaForCausalLM(config),
+            lambda: {"input_ids": torch.zeros(1, 32, dtype=torch.long)},
+            mean_square,
+        )
+        step = StepConfig("infer", n_new_tokens=n_new_tokens)
+        caches = [
+            event.n_bytes
+            for event in trace_step(generation, step).trace.events
+            if event.kind == "alloc" and event.n_bytes == 4 * 64 * (32 + n_new_tokens)
+        ]
+        return len(caches)
+
+    # two steps, two layers, keys and values
+    assert n_caches(3) == 2 * 2 * 2

@@ -20,13 +20,13 @@ MACHINE = Machine("test", "Test", 8 * 2**30, 300 * 2**20, 8519680, 1.0, is_measu
 
 
 def mean(model: nn.Module, batch: Batch) -> torch.Tensor:
-    output: torch.Tensor = model(batch["images"])
+    output: torch.Tensor = model(batch["rows"])
     return output.mean()
 
 
 def forecast(width: int, step: StepConfig, machine: Machine = MACHINE) -> Forecast:
     workload = Workload(
-        lambda: nn.Linear(width, width), lambda: {"images": torch.zeros(4, width)}, mean
+        lambda: nn.Linear(width, width), lambda: {"rows": torch.zeros(4, width)}, mean
     )
     ticks = iter((1.0, 3.5))
     return predict_workload(workload, step, machine, clock=lambda: next(ticks))
