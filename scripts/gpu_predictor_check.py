@@ -308,7 +308,7 @@ def measure_constants() -> Machine:
         total_bytes=total,
         context_bytes=total - free - torch.cuda.memory_reserved(),
         cublas_workspace_bytes=workspace,
-        convolution_copies=float(np.median(copies)),
+        convolution_copies=max(float(np.median(copies)), 0.0),
         is_measured=True,
     )
 
