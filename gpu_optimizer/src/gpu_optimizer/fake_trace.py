@@ -1,0 +1,239 @@
+"""An `AllocationTrace` of a step from fake tensors: shapes and lifetimes, no bytes, no GPU.
+
+Fake tensors run the real model, the real autograd engine and the real optimizer without data. Every
+storage is booked when an operator returns it and ended when its last owner drops it
+(`storage_ledger`); what CUDA does otherwise is corrected from a table (`cuda_kernels`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gpu_optimizer.cuda_autocast import cuda_rules
+from gpu_optimizer.cuda_kernels import MATRIX_PRODUCTS, cuda_choices, workspace_bytes
+from gpu_optimizer.errors import TraceError
+from gpu_optimizer.gradient_merge import GradientMerge
+from gpu_optimizer.module_scopes import ModuleScopes
+from gpu_optimizer.storage_ledger import StorageLedger
+from gpu_optimizer.training_step import (
+    AUTOCAST_DTYPES,
+    WEIGHT_DTYPES,
+    Batch,
+    StepConfig,
+    StepProgram,
+    Workload,
+)
+from gpu_optimizer.types import AllocationTrace
+
+
+@dataclass(frozen=True, slots=True)
+class KernelConstants:
+    """What the libraries of a machine take, see `machines.Machine`."""
+
+    cublas_workspace_bytes: int = 0
+    convolution_copies: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FakeTrace:
+    """A trace and where its steps begin.
+
+    Attributes
+    ----------
+    trace : AllocationTrace
+        Of all steps; its phases are ``setup``, ``forward``, ``backward`` and ``optimizer``.
+    step_starts : tuple of int
+        Index of the first event of each step.
+    """
+
+    trace: AllocationTrace
+    step_starts: tuple[int, ...]
+
+
+def trace_step(
+    workload: Workload,
+    config: StepConfig,
+    constants: KernelConstants | None = None,
+    n_steps: int = 2,
+) -> FakeTrace:
+    """Return what the allocator of a GPU would be asked for in the steps.
+
+    Parameters
+    ----------
+    workload : Workload
+        Only shapes matter; nothing it makes holds data.
+    config : StepConfig
+        What a step does.
+    constants : KernelConstants, optional
+        Library workspaces; none by default.
+    n_steps : int
+        At least 1. Optimizer state first exists after one step, so the steady state needs two.
+
+    Raises
+    ------
+    ValueError
+        If `n_steps` is less than 1.
+    TraceError
+        If the model asks for the data of a tensor, or for an operator that has no fake kernel.
+    """
+    if n_steps < 1:
+        raise ValueError(f"n_steps must be at least 1, got {n_steps}")
+    ledger = StorageLedger()
+    with ExitStack() as stack:
+        stack.enter_context(_default_dtype(WEIGHT_DTYPES[config.precision]))
+        stack.enter_context(FakeTensorMode(allow_fallback_kernels=False))
+        stack.enter_context(torch.device("cpu"))
+        stack.enter_context(cuda_choices())
+        dtype = AUTOCAST_DTYPES.get(config.precision)
+        if dtype is not None:
+            stack.enter_context(cuda_rules())
+        model, batch = workload.model_fn(), workload.inputs_fn()
+        model.train(config.mode == "train")
+        _book_setup(ledger, model, batch)
+        program = StepProgram(model, batch, workload.loss_fn, config, _autocast(dtype))
+        merge = GradientMerge.calibrated()
+        scopes = stack.enter_context(ModuleScopes(model))
+        ledger.module_of = scopes.current
+        stack.enter_context(_gradients_named(ledger, model))
+        stack.enter_context(_Bookkeeper(ledger, constants or KernelConstants(), merge))
+        step_starts = []
+        try:
+            for _ in range(n_steps):
+                step_starts.append(ledger.n_events)
+                program.run(lambda phase: _enter(ledger, phase))
+                _book_optimizer(ledger, program.optimizer)
+        except _UNTRACEABLE as exc:
+            raise TraceError(
+                f"the step cannot be traced without data ({exc}): trace it on a real device"
+            ) from exc
+        trace = ledger.close("cuda:0")
+    return FakeTrace(trace, tuple(step_starts))
+
+
+_ADD: Final = torch.ops.aten.add.Tensor
+_UNTRACEABLE: Final = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+)
+_DEVICE: Final = torch.ops.prim.device.default
+
+
+def _enter(ledger: StorageLedger, phase: str) -> None:
+    ledger.phase = phase
+
+
+@contextmanager
+def _gradients_named(ledger: StorageLedger, model: nn.Module) -> Iterator[None]:
+    """Call what a parameter keeps as its gradient a gradient."""
+
+    def name(parameter: torch.Tensor) -> None:
+        if parameter.grad is not None:
+            ledger.see(parameter.grad, "gradient")
+
+    handles = [
+        parameter.register_post_accumulate_grad_hook(name)  # type: ignore[no-untyped-call]
+        for parameter in model.parameters()
+        if parameter.requires_grad
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _autocast(dtype: torch.dtype | None) -> Callable[[], AbstractContextManager[object]]:
+    return nullcontext if dtype is None else lambda: torch.autocast("cpu", dtype=dtype)
+
+
+def _book_setup(ledger: StorageLedger, model: nn.Module, batch: Batch) -> None:
+    """Book what is there before the first step."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        ledger.module_of = functools.partial(str, name.rpartition(".")[0])
+        ledger.see(tensor, "parameter")
+    ledger.module_of = str
+    for tensor in batch.values():
+        ledger.see(tensor, "input")
+    ledger.begin()
+
+
+def _book_optimizer(ledger: StorageLedger, optimizer: torch.optim.Optimizer | None) -> None:
+    if optimizer is None:
+        return
+    for state in optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, torch.Tensor) and value.dim() > 0:
+                ledger.see(value, "optimizer state")
+
+
+class _Bookkeeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operator of a step and books what it makes."""
+
+    def __init__(
+        self, ledger: StorageLedger, constants: KernelConstants, merge: GradientMerge
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._ledger = ledger
+        self._constants = constants
+        self._merge = merge
+        self._threads_with_cublas: set[bool] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        if func is _ADD and (kept := self._merge.reused(args)) is not None:
+            return kept
+        if func is _DEVICE and isinstance(tensor := args[0], FakeTensor):
+            # A third of all calls, which the fake mode answers in the same way, only later.
+            return tensor.fake_device
+        output = func(*args, **(kwargs or {}))
+        self._book(func, args, output)
+        return output
+
+    def _book(self, func: object, args: Sequence[object], output: object) -> None:
+        ledger = self._ledger
+        if func in MATRIX_PRODUCTS:
+            self._take_cublas()
+        is_optimizer = ledger.phase == "optimizer"
+        for tensor in pytree.tree_leaves(output):
+            # AdamW counts its steps on the host.
+            if isinstance(tensor, FakeTensor) and not (is_optimizer and tensor.dim() == 0):
+                ledger.see(tensor)
+        ledger.pulse(workspace_bytes(func, args, self._constants.convolution_copies))
+
+    def _take_cublas(self) -> None:
+        is_backward = self._ledger.phase == "backward"
+        if is_backward not in self._threads_with_cublas:
+            self._threads_with_cublas.add(is_backward)
+            self._ledger.keep(self._constants.cublas_workspace_bytes)

@@ -1,0 +1,104 @@
+"""What a machine takes besides a program's tensors, measured once for each and kept in a file."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from gpu_optimizer.errors import DeviceError
+
+DEFAULT_MACHINE: Final = "rtx-3070-ti"
+_FILE: Final = "machines.yml"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A card and its constants.
+
+    Attributes
+    ----------
+    name, gpu : str
+        What users call it, and what its driver does.
+    total_bytes : int
+        Memory of the card.
+    context_bytes : int or None
+        Outside of PyTorch's allocator: CUDA context and kernels. None: not measured.
+    cublas_workspace_bytes : int
+        For each thread that multiplies matrices.
+    convolution_copies : float
+        How much of a convolution's operands cuDNN copies in its workspace, from 0.
+    is_measured : bool
+        Whether these were measured on such a card, or taken from documentation.
+    """
+
+    name: str
+    gpu: str
+    total_bytes: int
+    context_bytes: int | None
+    cublas_workspace_bytes: int
+    convolution_copies: float
+    is_measured: bool
+
+    def __post_init__(self) -> None:
+        amounts = {
+            "total_bytes": self.total_bytes,
+            "context_bytes": 0 if self.context_bytes is None else self.context_bytes,
+            "cublas_workspace_bytes": self.cublas_workspace_bytes,
+            "convolution_copies": self.convolution_copies,
+        }
+        for name, amount in amounts.items():
+            if not _is_amount(amount):
+                raise ValueError(f"{name} of {self.name} must be a number from 0, got {amount!r}")
+
+
+def _is_amount(value: object) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and value >= 0  # type: ignore[operator]
+
+
+def load_machines(path: Path | None = None) -> dict[str, Machine]:
+    """Return the machines of a file by name.
+
+    Parameters
+    ----------
+    path : Path, optional
+        YAML; by default the ``machines.yml`` that comes with the package.
+
+    Raises
+    ------
+    DeviceError
+        If the file cannot be read or is not of this form.
+    """
+    path = Path(str(importlib.resources.files("gpu_optimizer"))) / _FILE if path is None else path
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = content["machines"].items()
+        return {name: _machine(name, entry) for name, entry in entries}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as exc:
+        raise DeviceError(f"{path} does not describe machines ({exc}): mend or replace it") from exc
+
+
+def find_machine(name: str, path: Path | None = None) -> Machine:
+    """Return one machine of a file.
+
+    Raises
+    ------
+    DeviceError
+        If it is not there; the message lists those that are.
+    """
+    machines = load_machines(path)
+    if name not in machines:
+        raise DeviceError(f"no machine is called {name!r}: known are {', '.join(sorted(machines))}")
+    return machines[name]
+
+
+def _machine(name: str, entry: Mapping[str, object]) -> Machine:
+    wanted = {field.name for field in fields(Machine)} - {"name"}
+    if set(entry) != wanted:
+        raise ValueError(f"{name} must have {', '.join(sorted(wanted))}, got {', '.join(entry)}")
+    return Machine(name=name, **entry)  # type: ignore[arg-type]
