@@ -23,7 +23,7 @@ from pose_analyzer.biomechanics import (
 )
 from pose_analyzer.coaching import Coach
 from pose_analyzer.exercises import ExerciseSpec
-from pose_analyzer.form_measures import moving_time_s
+from pose_analyzer.form_measures import unbroken_time_s
 from pose_analyzer.form_scorer import FormScorer
 from pose_analyzer.hold_posture import HoldPosture
 from pose_analyzer.hold_timer import HoldTimer
@@ -325,7 +325,9 @@ class StreamPipeline:
         motion = self._motion_of(rep)
         if not rep.is_partial:
             motion = dataclasses.replace(motion, earlier_s=tuple(self._durations_s))
-            self._durations_s.append(moving_time_s(motion))
+            duration_s = unbroken_time_s(motion)
+            if not math.isnan(duration_s):
+                self._durations_s.append(duration_s)
         return self._analysis(rep, motion, None)
 
     def _analysis(self, rep: Rep, motion: RepMotion, anomaly: Anomaly | None) -> RepAnalysis:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pose_analyzer.biomechanics import JointAngleCalculator
-from pose_analyzer.form_measures import MEASURES, measure, measure_label
+from pose_analyzer.form_measures import MEASURES, measure, measure_label, unbroken_time_s
 from pose_analyzer.rep_geometry import (
     angle_confidence,
     change_over,
@@ -143,6 +143,7 @@ def test_rushing_is_told_by_the_repetitions_before(rep_motions: RepMotions) -> N
         ("lunge", "forward_knee", "front_shin_lean_deg", Camera(yaw_deg=-90.0)),
         ("push_up", "hip_sag", "hip_sag_deg", SIDE),
         ("push_up", "hip_sag", "hip_sag_deg", Camera(yaw_deg=-90.0)),
+        ("push_up", "asymmetry", "shoulder_tilt", FRONT),
         ("overhead_press", "asymmetry", "wrist_height_difference", FRONT),
         ("overhead_press", "shallow_depth", "wrist_height", FRONT),
         ("biceps_curl", "asymmetry", "wrist_height_difference", FRONT),
@@ -159,6 +160,33 @@ def test_the_measure_follows_the_severity_of_its_fault(
     steps = np.diff([found.value for found in values])
     falling = name in {"knee_separation_ratio", "wrist_height"}
     assert np.all(steps < 0.0 if falling else steps > 0.0)
+
+
+def test_elbows_that_contradict_a_tilt_leave_it_unmeasured() -> None:
+    sinking, still = 300.0 + 35.0 * stroke(), np.full(61, 300.0)
+    path = {
+        "left_shoulder": np.stack((np.full(61, 400.0), sinking), axis=1),
+        "right_shoulder": np.stack((np.full(61, 560.0), still), axis=1),
+        "left_elbow": np.stack((np.full(61, 380.0), 0.5 * (sinking + 420.0)), axis=1),
+        "right_elbow": np.stack((np.full(61, 580.0), still + 60.0), axis=1),
+    }
+    assert measure("shoulder_tilt", built(path, stroke(), 0.0)).value == pytest.approx(
+        35 / 700, rel=0.2
+    )
+    path["left_elbow"] = np.stack((np.full(61, 380.0), 360.0 + 80.0 * stroke()), axis=1)
+    assert np.isnan(measure("shoulder_tilt", built(path, stroke(), 0.0)).value)
+
+
+def test_a_repetition_that_stood_still_tells_nothing_of_the_tempo() -> None:
+    there = minimum_jerk(np.linspace(0.0, 1.0, 31))
+    back = 0.5 * (1.0 - minimum_jerk(np.linspace(0.0, 1.0, 25)))
+    for still_s, is_told in ((0.1, True), (1.5, False)):
+        still = np.full(round(30 * still_s), 0.5)
+        motion = built({}, np.concatenate((there, 1.0 - 0.5 * there, still, back)))
+        among = dataclasses.replace(motion, earlier_s=(2.5, 2.5))
+        assert np.isnan(unbroken_time_s(motion)) != is_told
+        for name in ("set_tempo_spread", "time_of_earlier"):
+            assert np.isnan(measure(name, among).value) != is_told
 
 
 @pytest.mark.parametrize("facing", [1.0, -1.0])

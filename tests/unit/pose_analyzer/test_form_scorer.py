@@ -89,7 +89,7 @@ def test_a_fault_grows_with_its_severity(rep_motions: RepMotions) -> None:
     ]
     mild, strong = (one["shallow_depth"] for one in found)
     assert 0.0 < mild.severity < strong.severity <= 1.0
-    assert "limit 0.695 of standing" in mild.evidence
+    assert "limit 0.71 of standing" in mild.evidence
 
 
 def test_a_fault_is_named_once_however_many_entries_see_it(rep_motions: RepMotions) -> None:
