@@ -39,7 +39,8 @@ from gpu_optimizer.trial_process import ProcessTrials, packed_step
 from gpu_optimizer.units import format_bytes, parse_bytes
 
 OnTrial = Callable[[TrialOutcome], None]
-_FORECAST_BATCHES: Final = (2, 6)
+# Large enough that activations make the peak and not the optimizer, whose need does not grow.
+_FORECAST_BATCHES: Final = (8, 16)
 _SAFE_TRIES: Final = 3
 
 
@@ -147,9 +148,10 @@ class BatchFinder:
         if forecast is None:
             return None
         try:
-            return MemoryLine.through((batch, forecast(batch)) for batch in _FORECAST_BATCHES)
+            line = MemoryLine.through((batch, forecast(batch)) for batch in _FORECAST_BATCHES)
         except GpuOptimizerError:
             return None  # a model that cannot be run on fake tensors is searched without
+        return line if line is not None and line.item_bytes > 0 else None
 
 
 def _bytes(budget: int | str | None) -> int | None:
@@ -277,11 +279,13 @@ class _Search:
         return line is None or line.largest_batch(self._limit_bytes, batch) == batch
 
     def _guess(self) -> int:
+        """Return where the line says the edge is, within what was tried."""
+        most = self._config.max_batch
+        ran = max((o.batch for o in self._outcomes if o.ran), default=0)
+        failed = min((o.batch for o in self._outcomes if not o.ran), default=most + 1)
         line = self._line()
-        ran = [outcome.batch for outcome in self._outcomes if outcome.ran]
-        if line is None:
-            return max(ran, default=1)
-        return line.largest_batch(self._limit_bytes, self._config.max_batch)
+        guess = most if line is None else line.largest_batch(self._limit_bytes, most)
+        return max(ran, min(guess, failed - 1))
 
     def _rough_runs(self, batch: int) -> bool:
         """Try a batch, unless it lies beyond one whose outcome is known."""

@@ -18,6 +18,7 @@ from gpu_optimizer.training_step import (
     Autocast,
     StepConfig,
     StepProgram,
+    Workload,
     infer,
 )
 
@@ -64,20 +65,7 @@ class ModelStep:
         workload = find_model(self.model).workload(
             batch, self.seq, is_checkpointed=self.step.is_checkpointed
         )
-        with _defaults(WEIGHT_DTYPES[self.step.precision], self.device):
-            model, inputs = workload.model_fn(), workload.inputs_fn()
-        model.train(self.step.mode == "train")
-        autocast = self._autocast()
-        program = StepProgram(model, inputs, workload.loss_fn, self.step, autocast)
-
-        def evaluate() -> None:
-            model.eval()
-            with torch.no_grad(), autocast():
-                infer(model, inputs, 0)
-            model.train()
-
-        is_training = self.step.mode == "train"
-        return BatchProgram(lambda: program.run(_ignore), evaluate if is_training else None)
+        return program_of(workload, self.step, self.device)
 
     def forecast_bytes(self, batch: int) -> int:
         """Return the forecast peak of reserved memory, without a GPU.
@@ -90,12 +78,42 @@ class ModelStep:
         request = ForecastRequest(self.model, batch, self.seq, self.step)
         return predict(request, find_machine(self.machine)).peak_reserved_bytes
 
-    def _autocast(self) -> Autocast:
-        dtype = AUTOCAST_DTYPES.get(self.step.precision)
-        if dtype is None:
-            return nullcontext
-        kind = torch.device(self.device).type
-        return lambda: torch.autocast(kind, dtype=dtype)
+
+def program_of(workload: Workload, config: StepConfig, device: str) -> BatchProgram:
+    """Return one whole step of a workload and, for training, an evaluation at the same batch.
+
+    Parameters
+    ----------
+    workload : Workload
+        Made on the device, its weights in the type that the precision asks for.
+    config : StepConfig
+        What a step does.
+    device : str
+        Where.
+    """
+    with tensor_defaults(WEIGHT_DTYPES[config.precision], device):
+        model, inputs = workload.model_fn(), workload.inputs_fn()
+    is_training = config.mode == "train"
+    model.train(is_training)
+    autocast = autocast_of(config, device)
+    program = StepProgram(model, inputs, workload.loss_fn, config, autocast)
+
+    def evaluate() -> None:
+        model.eval()
+        with torch.no_grad(), autocast():
+            infer(model, inputs, 0)
+        model.train()
+
+    return BatchProgram(lambda: program.run(_ignore), evaluate if is_training else None)
+
+
+def autocast_of(config: StepConfig, device: str) -> Autocast:
+    """Return what makes the context of a forward pass, a null context without AMP."""
+    dtype = AUTOCAST_DTYPES.get(config.precision)
+    if dtype is None:
+        return nullcontext
+    kind = torch.device(device).type
+    return lambda: torch.autocast(kind, dtype=dtype)
 
 
 def _ignore(_: str) -> None:
@@ -103,7 +121,7 @@ def _ignore(_: str) -> None:
 
 
 @contextmanager
-def _defaults(dtype: torch.dtype, device: str) -> Iterator[None]:
+def tensor_defaults(dtype: torch.dtype, device: str) -> Iterator[None]:
     """Make new tensors of a type and on a device."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
