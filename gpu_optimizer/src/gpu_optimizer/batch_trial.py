@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gpu_optimizer.device import Door, MemoryUse
-from gpu_optimizer.out_of_memory import is_out_of_memory
+from gpu_optimizer.out_of_memory import is_out_of_memory, lacks_engine
 
 # The optimizer's state appears in the first step, and what was freed around it shapes the second;
 # the one after the evaluation meets the holes that the evaluation left.
 MIN_STEPS: Final = 2
-_UNKNOWN: Final = MemoryUse(0, 0, 0, 0, 0)
+_UNKNOWN: Final = MemoryUse(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,15 @@ class Failure:
         Name of the type with its module, the text, and the traceback.
     is_out_of_memory : bool
         Whether it says that the card has no more memory.
+    lacks_engine : bool
+        Whether it does if the allocator saw an allocation fail, see `out_of_memory`.
     """
 
     error_type: str
     message: str
     trace: str
     is_out_of_memory: bool
+    lacks_engine: bool = False
 
     @classmethod
     def of(cls, exc: BaseException) -> Failure:
@@ -62,6 +65,7 @@ class Failure:
             message=str(exc),
             trace="".join(traceback.format_exception(exc)),
             is_out_of_memory=is_out_of_memory(exc),
+            lacks_engine=lacks_engine(exc),
         )
 
 
@@ -213,8 +217,10 @@ def run_trial(
     except Exception as exc:  # noqa: BLE001 - whatever a user's step raises is told to the user
         failure = Failure.of(exc)
     # Only here, when the exception is gone, do its frames no longer hold the tensors of the step.
-    is_usable = failure is None or failure.is_out_of_memory
+    is_usable = failure is None or failure.is_out_of_memory or failure.lacks_engine
     use = door.use() if is_usable else _UNKNOWN
+    if failure is not None and failure.lacks_engine and use.n_ooms:
+        failure = replace(failure, is_out_of_memory=True)
     if is_usable:
         door.release()
     return TrialOutcome(

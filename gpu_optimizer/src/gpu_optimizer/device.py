@@ -52,13 +52,16 @@ class MemoryUse:
         Outside of that allocator, now: CUDA context, kernels, what libraries take by themselves.
     n_retries : int
         How often the allocator had to return its whole cache for an allocation since then.
+    n_ooms : int
+        How often an allocation failed since then, also where the program went on.
     """
 
     allocated_bytes: int
     peak_allocated_bytes: int
     peak_reserved_bytes: int
     context_bytes: int
-    n_retries: int
+    n_retries: int = 0
+    n_ooms: int = 0
 
 
 class Door(Protocol):
@@ -98,7 +101,7 @@ class CudaDoor:
     def __init__(self, index: int = 0) -> None:
         self._index = index
         self._used_before: int | None = None
-        self._retries_before = 0
+        self._counts_before = (0, 0)
 
     def prepare(self) -> None:
         """Import what an optimizer imports on its first step."""
@@ -134,18 +137,20 @@ class CudaDoor:
         """Begin to measure anew."""
         torch.cuda.synchronize(self._index)
         torch.cuda.reset_peak_memory_stats(self._index)
-        self._retries_before = self._retries()
+        self._counts_before = self._counts()
 
     def use(self) -> MemoryUse:
         """Wait for the card and tell what this process has of it."""
         torch.cuda.synchronize(self._index)
         reserved = torch.cuda.memory_reserved(self._index)
+        retries, ooms = self._counts()
         return MemoryUse(
             allocated_bytes=torch.cuda.memory_allocated(self._index),
             peak_allocated_bytes=torch.cuda.max_memory_allocated(self._index),
             peak_reserved_bytes=torch.cuda.max_memory_reserved(self._index),
             context_bytes=self._context_bytes(reserved),
-            n_retries=self._retries() - self._retries_before,
+            n_retries=retries - self._counts_before[0],
+            n_ooms=ooms - self._counts_before[1],
         )
 
     def synchronize(self) -> None:
@@ -160,8 +165,10 @@ class CudaDoor:
             clear()
         torch.cuda.empty_cache()
 
-    def _retries(self) -> int:
-        return int(torch.cuda.memory_stats(self._index).get("num_alloc_retries", 0))
+    def _counts(self) -> tuple[int, int]:
+        """Return how often the cache was returned, and how often that did not help."""
+        stats = torch.cuda.memory_stats(self._index)
+        return int(stats.get("num_alloc_retries", 0)), int(stats.get("num_ooms", 0))
 
     def _context_bytes(self, reserved: int) -> int:
         """Return the smaller of two measures: other programs can only add to each.

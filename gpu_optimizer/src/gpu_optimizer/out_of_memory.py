@@ -16,6 +16,17 @@ _LIBRARY_STATUS: Final = re.compile(
     r"(?:CUDA error: CUBLAS_STATUS_ALLOC_FAILED"
     r"|cuDNN error: CUDNN_STATUS_(?:ALLOC_FAILED|INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED))\b"
 )
+# What a convolution raises when each of cuDNN's engines failed, be it for memory or for another
+# reason; ATen/native/cudnn/Conv_v8.cpp catches the allocator's exception there.
+_NO_ENGINE: Final = re.compile(r"(?:GET|FIND) was unable to find an engine to execute")
+
+
+def lacks_engine(exc: BaseException) -> bool:
+    """Return whether cuDNN found no way to convolve.
+
+    That is for lack of memory if the allocator counted an allocation that failed.
+    """
+    return type(exc) is RuntimeError and _NO_ENGINE.match(str(exc)) is not None
 
 
 def is_out_of_memory(exc: BaseException) -> bool:

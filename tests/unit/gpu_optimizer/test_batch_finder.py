@@ -128,6 +128,12 @@ def test_any_other_error_of_the_step_is_shown_as_it_is() -> None:
     assert "fake_card.py" in error.trace
 
 
+def test_a_convolution_without_an_engine_is_out_of_memory_only_where_an_allocation_failed() -> None:
+    assert find(fake_card.convolving_step).n_max == 48
+    with pytest.raises(StepFailedError, match="GET was unable to find an engine"):
+        find(fake_card.unsupported_step)
+
+
 @pytest.mark.parametrize("budget", [0, -5, "0", "lots"])
 def test_a_budget_that_is_nonsense_is_a_value_error(budget: int | str) -> None:
     with pytest.raises(ValueError, match=r"budget must be more than 0|a size is a number"):
