@@ -165,6 +165,11 @@ def report(found: Mapping[Job, Found], folder: Path) -> None:
     longest = max(seconds, default=math.nan)
     page.bar("search_seconds_max", goal="< 60", measured=longest, unit="s", n=len(seconds),
              note="8 GiB alone on the card, the others several at once")  # fmt: skip
+    over = [used - 1024 * job.budget_gib for job in searches
+            if (used := _used_mib(job, found[job])) is not None]  # fmt: skip
+    page.bar("card_over_budget_max", goal=None, measured=max(over, default=math.nan), unit="MiB",
+             n=len(over), note="what the process of the largest batch had of the card, less the "
+             "budget; of searches alone on the card")  # fmt: skip
     for peer in ("lightning", "accelerate"):
         shares = [share for job in searches if (share := _share(job, peer, found)) is not None]
         page.bar(f"{peer}_share_of_maximum_min", goal=None, measured=min(shares, default=math.nan),
@@ -183,8 +188,8 @@ def report(found: Mapping[Job, Found], folder: Path) -> None:
 
 _COLUMNS: Final = (
     "case", "budget GiB", "n max", "verified", "n safe", "n throughput", "forecast", "s",
-    "trials", "context MiB", "limits", "Lightning n", "with its margin", "s", "accelerate n", "s",
-    "note",
+    "trials", "context MiB", "card in use MiB", "limits", "Lightning n", "with its margin",
+    "Lightning s", "accelerate n", "accelerate s", "note",
 )  # fmt: skip
 
 
@@ -201,11 +206,18 @@ def _row(job: Job, found: Mapping[Job, Found]) -> list[object]:
         job.case, job.budget_gib, result.get("n_max"), exact, result.get("n_safe"),
         result.get("n_throughput"), result.get("n_forecast"), result.get("seconds"),
         len(trials) if isinstance(trials, Sequence) else None,
-        context if math.isfinite(context) else None, result.get("limiting_term"),
+        context if math.isfinite(context) else None, _used_mib(job, result),
+        result.get("limiting_term"),
         lightning.get("n", NOT_MEASURED), lightning.get("n_default", NOT_MEASURED),
         lightning.get("seconds"), accelerate.get("n", NOT_MEASURED), accelerate.get("seconds"),
         "; ".join(said),
     ]  # fmt: skip
+
+
+def _used_mib(job: Job, result: Found) -> float | None:
+    """Return what the process of the largest batch had of the card; None beside others."""
+    used = _number(result.get("device_bytes")) / 2**20
+    return used if job.context_bytes is None and math.isfinite(used) else None
 
 
 def is_exact(search: Job, found: Mapping[Job, Found]) -> bool | None:

@@ -124,6 +124,7 @@ class BatchFinder:
             If there is no usable GPU, or other programs hold too much of it.
         """
         start_s = clock()
+        self._door.check()
         trials = self._trials(clock)
         try:
             trials.start()
@@ -336,6 +337,7 @@ class _Search:
             limit_bytes=self._limit_bytes,
             limiting_term=term,
             why=why,
+            device_bytes=last.peak_reserved_bytes + last.context_bytes,
             is_proven=is_proven,
             trials=trials,
         )

@@ -83,6 +83,9 @@ class BatchSearchResult:
         what the allocator holds and does not use; or that no larger batch was to be tried.
     why : str
         The same in a sentence.
+    device_bytes : int
+        What the process of `n_max` had of the card at its peak, by what it measured itself. Kernels
+        that only this batch loads may put it a little above the budget.
     is_proven : bool
         Whether `n_max` ran and the next batch did not, each in a fresh process.
     trials : tuple of TrialOutcome
@@ -100,6 +103,7 @@ class BatchSearchResult:
     limit_bytes: int
     limiting_term: LimitingTerm
     why: str
+    device_bytes: int
     is_proven: bool
     trials: tuple[TrialOutcome, ...]
     seconds: float = math.nan

@@ -93,6 +93,7 @@ def _table(result: BatchSearchResult) -> str:
         ("budget", format_bytes(result.budget_bytes)),
         ("CUDA context", format_bytes(result.context_bytes)),
         ("for PyTorch", format_bytes(result.limit_bytes)),
+        ("card in use", format_bytes(result.device_bytes)),
         ("limited by", result.limiting_term),
         ("took", f"{result.seconds:.1f} s, {len(result.trials)} trials"),
     ]

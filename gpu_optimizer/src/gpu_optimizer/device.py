@@ -67,6 +67,9 @@ class MemoryUse:
 class Door(Protocol):
     """A card and the allocator on it: a real one, or one that is made up for a test."""
 
+    def check(self) -> None:
+        """Raise a `DeviceError` if there is no such card, without touching it."""
+
     def prepare(self) -> None:
         """Import what takes long, without touching the card."""
 
@@ -103,6 +106,10 @@ class CudaDoor:
         self._used_before: int | None = None
         self._counts_before = (0, 0)
 
+    def check(self) -> None:
+        """Raise a `DeviceError` if there is no such card, without making a context on it."""
+        require_cuda(self._index)
+
     def prepare(self) -> None:
         """Import what an optimizer imports on its first step."""
         importlib.import_module("torch._dynamo")
@@ -120,6 +127,7 @@ class CudaDoor:
         try:
             torch.cuda.set_device(self._index)
             torch.ones(1, device="cuda")
+            torch.cuda.empty_cache()
             free, total = torch.cuda.mem_get_info(self._index)
         except RuntimeError as exc:
             raise DeviceError(f"GPU {self._index} does not answer ({exc}): see nvidia-smi") from exc

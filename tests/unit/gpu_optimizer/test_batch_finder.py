@@ -63,6 +63,7 @@ def test_the_budget_holds_the_context_too() -> None:
     result = find(FakeStep(fixed_bytes=0, item_bytes=2 * MIB), 124 * MIB)
     assert (result.context_bytes, result.limit_bytes) == (24 * MIB, 100 * MIB)
     assert (result.n_max, result.limiting_term) == (50, "items")
+    assert result.device_bytes == 124 * MIB
     assert not result.is_proven
 
 
@@ -153,6 +154,12 @@ def test_a_budget_below_the_context_is_out_of_memory() -> None:
 def test_a_card_that_others_use_is_an_error() -> None:
     finder = BatchFinder(FakeStep(), 512 * MIB, HERE, door=FakeDoor(free_bytes=100 * MIB))
     with pytest.raises(DeviceError, match=r"only 100\.00 MiB of made up are free"):
+        finder.find()
+
+
+def test_without_a_card_no_process_is_started() -> None:
+    finder = BatchFinder(FakeStep(), door=FakeDoor(has_card=False))
+    with pytest.raises(DeviceError, match="no CUDA device is here"):
         finder.find()
 
 

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 SEARCH = Job("search", "resnet50", 8)
 RESULT = {"n_max": 80, "limit_bytes": 7 * 2**30, "context_bytes": 2**29, "seconds": 25.0}
+RESULT["device_bytes"] = (8192 - 100) * 2**20
 
 
 def verification(batch: int, *, ran: bool) -> dict[Job, check.Found]:
@@ -41,7 +42,7 @@ def test_the_report_tells_peers_failures_and_what_was_not_measured(tmp_path: Pat
     }
     check.report(found, tmp_path)
     bars = json.loads((tmp_path / "batch_finder.json").read_text())["bars"]
-    assert [bar["measured"] for bar in bars] == [None, 25.0, None, 75.0]
+    assert [bar["measured"] for bar in bars] == [None, 25.0, -100.0, None, 75.0]
     page = (tmp_path / "batch_finder.md").read_text()
     for said in ("no luck", "Lightning: ModuleNotFoundError", "not measured"):
         assert said in page
@@ -62,6 +63,23 @@ def test_jobs_wait_until_the_card_has_room(monkeypatch: pytest.MonkeyPatch) -> N
     found = check.Card(total_gib=20.0, deadline_s=100.0).run(jobs, 6)
     assert list(found) == jobs
     assert max(most) <= 20
+
+
+def test_everything_is_searched_verified_and_given_to_the_peers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def child(job: Job) -> check.Found:
+        if job.kind == "search":
+            assert (job.context_bytes is None) == (job.budget_gib == 8)
+            return RESULT
+        return {"ran": job.batch == 80, "n": 75, "n_default": 71, "seconds": 1.0}
+
+    monkeypatch.setattr(check, "child", child)
+    settings = check.Settings(tuple(STEPS), check.PARTS, n_lanes=3, deadline_s=100.0)
+    found = check.measure(settings, check.Card(140.0, 100.0), tmp_path)
+    assert len(found) == 9 + 18 + 18
+    bars = json.loads((tmp_path / "batch_finder.json").read_text())["bars"]
+    assert [bar["holds"] for bar in bars[:2]] == [True, True]
 
 
 def test_after_the_deadline_nothing_begins(monkeypatch: pytest.MonkeyPatch) -> None:
