@@ -193,6 +193,7 @@ def test_a_setting_out_of_range_is_a_value_error(wrong: dict[str, object]) -> No
         SearchConfig(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_fresh_processes_prove_the_edge(tmp_path: Path) -> None:
     step = FakeStep(folder=str(tmp_path))
     result = BatchFinder(step, 512 * MIB, door=FakeDoor()).find()
