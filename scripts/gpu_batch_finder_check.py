@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -37,7 +38,10 @@ _N_WORKERS: Final = 12
 _CONTEXT_GIB: Final = 1
 _MAX_SHARE: Final = 0.85
 
+_TOLD: Final = ("n_max", "n", "ran", "seconds", "failed")
+
 Found = Mapping[str, object]
+Process = subprocess.Popen[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +81,28 @@ class Card:
         return time.monotonic() - self._start_s
 
     def run(self, jobs: Sequence[Job], n_at_once: int) -> dict[Job, Found]:
-        """Return what came of each job."""
-        with ThreadPoolExecutor(n_at_once) as pool:
-            return dict(zip(jobs, pool.map(self._one, jobs), strict=True))
+        """Return what came of each job.
 
-    def _one(self, job: Job) -> Found:
+        Their processes start ahead, one more than work at once, so that imports take no time.
+        """
+        n_first = min(n_at_once + 1, len(jobs))
+        waiting = deque(start() for _ in range(n_first))
+        to_start = deque([None] * (len(jobs) - n_first))
+
+        def one(job: Job) -> Found:
+            process = waiting.popleft()
+            try:
+                return self._one(job, process)
+            finally:
+                process.kill()
+                if to_start:
+                    to_start.pop()
+                    waiting.append(start())
+
+        with ThreadPoolExecutor(n_at_once) as pool:
+            return dict(zip(jobs, pool.map(one, jobs), strict=True))
+
+    def _one(self, job: Job, process: Process) -> Found:
         needed = job.budget_gib + _CONTEXT_GIB
         with self._changed:
             self._changed.wait_for(lambda: self._free_gib >= needed)
@@ -89,30 +110,34 @@ class Card:
         try:
             if self.seconds > self._deadline_s:
                 return {"failed": "the time was over"}
-            found = child(job)
+            found = child(job, process)
         finally:
             with self._changed:
                 self._free_gib += needed
                 self._changed.notify_all()
-        told = {
-            key: found[key] for key in ("n_max", "n", "ran", "seconds", "failed") if key in found
-        }
+        told = {key: found[key] for key in _TOLD if key in found}
         print(f"{self.seconds:5.0f} s  {job.name:<36} {json.dumps(to_json(told))}", flush=True)
         return found
 
 
-def child(job: Job) -> Found:
-    """Return what a process of its own prints, or why it failed."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--job", json.dumps(asdict(job))]
+def start() -> Process:
+    """Start a process that imports what it needs and waits for a job, without touching the card."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--wait"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(  # noqa: S603 - this script
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
+
+
+def child(job: Job, process: Process) -> Found:
+    """Return what a process that waits makes of a job, or why it failed."""
     try:
-        done = subprocess.run(  # noqa: S603 - this script with arguments of this file
-            command, capture_output=True, text=True, check=False, timeout=_JOB_SECONDS
-        )
+        output, errors = process.communicate(json.dumps(asdict(job)), timeout=_JOB_SECONDS)
     except subprocess.TimeoutExpired:
         return {"failed": f"took more than {_JOB_SECONDS} s"}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        said = done.stderr.strip().splitlines() or ["failed without a word"]
+    lines = output.strip().splitlines()
+    if process.returncode or not lines:
+        said = errors.strip().splitlines() or ["failed without a word"]
         return {"failed": said[-1]}
     found: Found = json.loads(lines[-1])
     return found
@@ -264,13 +289,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", default=",".join(PARTS), help="default: %(default)s")
     parser.add_argument("--lanes", type=int, default=3, help="searches at once, after 8 GiB")
     parser.add_argument("--seconds", type=float, default=330.0, help="nothing begins later")
-    parser.add_argument("--job", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if not torch.cuda.is_available():
         print(f"{COMMAND}: no CUDA device is here; run it on a machine with one", file=sys.stderr)
         return 2
-    if args.job:
-        print(json.dumps(to_json(do(Job(**json.loads(args.job))))))
+    if args.wait:
+        print(json.dumps(to_json(do(Job(**json.loads(sys.stdin.read()))))))
         return 0
     cases = tuple(case for case in STEPS if args.only in case)
     settings = Settings(cases, tuple(args.parts.split(",")), args.lanes, args.seconds)

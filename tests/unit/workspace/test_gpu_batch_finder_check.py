@@ -15,6 +15,28 @@ RESULT = {"n_max": 80, "limit_bytes": 7 * 2**30, "context_bytes": 2**29, "second
 RESULT["device_bytes"] = (8192 - 100) * 2**20
 
 
+@pytest.fixture(autouse=True)
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[FakeProcess]:
+    """Start nothing."""
+    started: list[FakeProcess] = []
+
+    def start() -> FakeProcess:
+        started.append(FakeProcess())
+        return started[-1]
+
+    monkeypatch.setattr(check, "start", start)
+    return started
+
+
+class FakeProcess:
+    """A process that never was."""
+
+    is_ended = False
+
+    def kill(self) -> None:
+        self.is_ended = True
+
+
 def verification(batch: int, *, ran: bool) -> dict[Job, check.Found]:
     return {Job("verify", "resnet50", 8, batch, 7 * 2**30): {"ran": ran}}
 
@@ -48,11 +70,13 @@ def test_the_report_tells_peers_failures_and_what_was_not_measured(tmp_path: Pat
         assert said in page
 
 
-def test_jobs_wait_until_the_card_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_wait_until_the_card_has_room(
+    monkeypatch: pytest.MonkeyPatch, processes: list[FakeProcess]
+) -> None:
     running: list[Job] = []
     most: list[int] = []
 
-    def child(job: Job) -> check.Found:
+    def child(job: Job, _: object) -> check.Found:
         running.append(job)
         most.append(sum(one.budget_gib for one in running))
         running.remove(job)
@@ -60,15 +84,16 @@ def test_jobs_wait_until_the_card_has_room(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(check, "child", child)
     jobs = [Job("verify", "resnet50", 8, batch) for batch in range(1, 7)]
-    found = check.Card(total_gib=20.0, deadline_s=100.0).run(jobs, 6)
+    found = check.Card(total_gib=20.0, deadline_s=100.0).run(jobs, 3)
     assert list(found) == jobs
     assert max(most) <= 20
+    assert [process.is_ended for process in processes] == [True] * len(jobs)
 
 
 def test_everything_is_searched_verified_and_given_to_the_peers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def child(job: Job) -> check.Found:
+    def child(job: Job, _: object) -> check.Found:
         if job.kind == "search":
             assert (job.context_bytes is None) == (job.budget_gib == 8)
             return RESULT
@@ -83,7 +108,7 @@ def test_everything_is_searched_verified_and_given_to_the_peers(
 
 
 def test_after_the_deadline_nothing_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "child", lambda _: pytest.fail("began"))
+    monkeypatch.setattr(check, "child", lambda *_: pytest.fail("began"))
     assert check.Card(20.0, -1.0).run([SEARCH], 1) == {SEARCH: {"failed": "the time was over"}}
 
 
