@@ -33,6 +33,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gpu_optimizer.errors import GpuOptimizerError
+from gpu_optimizer.machine_profile import profile_machine
 from gpu_optimizer.machines import DEFAULT_MACHINE, Machine, find_machine
 from gpu_optimizer.memory_predictor import (
     Forecast,
@@ -56,8 +57,6 @@ _AMOUNTS: Final = (
     "rule_of_thumb",
     "forecast_seconds",
 )
-# Batch, channels in, side, channels out, kernel: shapes of no case.
-_CONVOLUTIONS: Final = ((48, 96, 40, 96, 3), (24, 48, 80, 192, 1), (40, 3, 160, 48, 7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(to_json(asdict(measure(_case(args.case), machine)))))
         return 0
     if args.constants:
-        print(json.dumps(asdict(measure_constants())))
+        print(json.dumps(asdict(profile_machine())))
         return 0
     return measure_all(args.out, args.only)
 
@@ -290,60 +289,6 @@ def forecast_cost() -> Cost:
     forecast = predict(request, find_machine(DEFAULT_MACHINE))
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Cost(forecast.seconds, import_s, peak_kib * 1024)
-
-
-def measure_constants() -> Machine:
-    """Return this GPU with its constants, measured in this fresh process."""
-    properties = torch.cuda.get_device_properties(0)
-    matrix = torch.ones(256, 256, device="cuda")
-    before = torch.cuda.memory_allocated()
-    product = matrix @ matrix
-    workspace = torch.cuda.memory_allocated() - before - product.numel() * 4
-    copies = [ratio for shape in _CONVOLUTIONS for ratio in _convolution_ratios(*shape)]
-    torch.cuda.synchronize()
-    free, total = torch.cuda.mem_get_info()
-    return Machine(
-        name=properties.name.lower().replace(" ", "-"),
-        gpu=properties.name,
-        total_bytes=total,
-        context_bytes=total - free - torch.cuda.memory_reserved(),
-        cublas_workspace_bytes=workspace,
-        convolution_copies=max(float(np.median(copies)), 0.0),
-        is_measured=True,
-    )
-
-
-def _convolution_ratios(
-    batch: int, channels: int, side: int, filters: int, kernel: int
-) -> list[float]:
-    """Return the workspace of forward and backward over the bytes of its operands."""
-    ratios = []
-    for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        image = torch.ones(batch, channels, side, side, device="cuda", dtype=dtype)
-        image.requires_grad_()
-        layer = nn.Conv2d(channels, filters, kernel, padding=kernel // 2, bias=False)
-        layer = layer.to("cuda", dtype)
-        operands = sum(t.numel() for t in (image, layer.weight)) * image.element_size()
-        base = _reset()
-        output = layer(image)
-        n_bytes = output.numel() * output.element_size()
-        ratios.append((_peak() - base - n_bytes) / (operands + n_bytes))
-        gradient = torch.ones_like(output)
-        base = _reset()
-        output.backward(gradient)
-        ratios.append((_peak() - base - operands) / (operands + n_bytes))
-    return ratios
-
-
-def _reset() -> int:
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    return int(torch.cuda.memory_allocated())
-
-
-def _peak() -> int:
-    torch.cuda.synchronize()
-    return int(torch.cuda.max_memory_allocated())
 
 
 def report(outcomes: Sequence[Outcome], machine: Machine, cost: Cost, folder: Path) -> None:

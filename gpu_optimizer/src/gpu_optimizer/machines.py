@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,8 @@ class Machine:
         How much of a convolution's operands cuDNN copies in its workspace, from 0.
     is_measured : bool
         Whether these were measured on such a card, or taken from documentation.
+    rates : mapping of str to float
+        What it moves and computes, by names of `machine_profile.RATES`; empty: not measured.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Machine:
     cublas_workspace_bytes: int
     convolution_copies: float
     is_measured: bool
+    rates: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         amounts = {
@@ -50,6 +53,7 @@ class Machine:
             "context_bytes": 0 if self.context_bytes is None else self.context_bytes,
             "cublas_workspace_bytes": self.cublas_workspace_bytes,
             "convolution_copies": self.convolution_copies,
+            **self.rates,
         }
         for name, amount in amounts.items():
             if not _is_amount(amount):
@@ -74,13 +78,18 @@ def load_machines(path: Path | None = None) -> dict[str, Machine]:
     DeviceError
         If the file cannot be read or is not of this form.
     """
-    path = Path(str(importlib.resources.files("gpu_optimizer"))) / _FILE if path is None else path
+    path = machines_path() if path is None else path
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         entries = content["machines"].items()
         return {name: _machine(name, entry) for name, entry in entries}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as exc:
         raise DeviceError(f"{path} does not describe machines ({exc}): mend or replace it") from exc
+
+
+def machines_path() -> Path:
+    """Return the file that comes with the package."""
+    return Path(str(importlib.resources.files("gpu_optimizer"))) / _FILE
 
 
 def find_machine(name: str, path: Path | None = None) -> Machine:
@@ -98,7 +107,8 @@ def find_machine(name: str, path: Path | None = None) -> Machine:
 
 
 def _machine(name: str, entry: Mapping[str, object]) -> Machine:
-    wanted = {field.name for field in fields(Machine)} - {"name"}
-    if set(entry) != wanted:
+    wanted = {item.name for item in fields(Machine)} - {"name"}
+    optional = {item.name for item in fields(Machine) if item.default_factory is not MISSING}
+    if not wanted - optional <= set(entry) <= wanted:
         raise ValueError(f"{name} must have {', '.join(sorted(wanted))}, got {', '.join(entry)}")
     return Machine(name=name, **entry)  # type: ignore[arg-type]

@@ -1,0 +1,50 @@
+"""The command ``gpu-optimizer profile-machine``: measures this GPU for forecasts."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from gpu_optimizer.cli_parts import Commands
+from gpu_optimizer.machine_file import machine_line, write_machine
+from gpu_optimizer.machine_profile import profile_machine
+from gpu_optimizer.machines import Machine, machines_path
+from gpu_optimizer.units import format_bytes
+
+
+def add_command(commands: Commands) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser("profile-machine", help="measure this GPU for forecasts")
+    command.set_defaults(run=run)
+    command.add_argument("--gpu", type=int, default=0, metavar="N", help="which, from 0")
+    command.add_argument("--name", default="", help="what to call it; default: after the GPU")
+    command.add_argument("--out", type=Path, default=None, help="default: the package's own file")
+    command.add_argument("--dry-run", action="store_true", help="print it and write nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, and write the entry; return 0."""
+    machine = profile_machine(args.gpu)
+    machine = replace(machine, name=args.name or machine.name)
+    print(_table(machine))
+    if args.dry_run:
+        print(f"\n{machine_line(machine)}")
+        return 0
+    path = machines_path() if args.out is None else args.out
+    write_machine(path, machine)
+    print(f"\nwritten to {path} as {machine.name}")
+    return 0
+
+
+def _table(machine: Machine) -> str:
+    context = machine.context_bytes
+    rows = [
+        ("GPU", machine.gpu),
+        ("memory", format_bytes(machine.total_bytes)),
+        ("CUDA context", "not measured" if context is None else format_bytes(context)),
+        ("cuBLAS workspace", format_bytes(machine.cublas_workspace_bytes)),
+        ("convolution copies", f"{machine.convolution_copies:.2f}"),
+        *((name, f"{rate:.4g}") for name, rate in machine.rates.items()),
+    ]
+    return "\n".join(f"{name:<22} {value}" for name, value in rows)
