@@ -240,6 +240,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     device = torch.device("cpu" if arguments.cpu else "cuda:0")
     make_deterministic()
+    if not arguments.cpu:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     with nullcontext() if arguments.cpu else torch.cuda.device(device):
         if arguments.record:
             _answer(record(device, arguments.record, arguments.out))

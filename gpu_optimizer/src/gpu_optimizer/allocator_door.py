@@ -131,13 +131,29 @@ class CudaAllocator:
     def new_pool(self) -> Iterator[None]:
         """Route this thread's allocations to a new pool; the one before is let go of.
 
-        What is still in that one stays valid, and its memory is returned once it is empty.
+        What is still in that one stays valid, and its memory is returned once it is empty. Where
+        this build refuses pools, as older ones do together with expandable segments, nothing is
+        routed.
         """
         pool = torch.cuda.MemPool()
         self._own_ids.add(tuple(pool.id))
+        if not self._can_use(pool):
+            yield
+            return
         with torch.cuda.use_mem_pool(pool, self.device):
             yield
         self._pool = pool
+
+    def _can_use(self, pool: torch.cuda.MemPool) -> bool:
+        """Return whether this build allocates from a pool under its present settings."""
+        try:
+            with torch.cuda.use_mem_pool(pool, self.device):
+                torch.empty(1, device=self.device)
+        except torch.OutOfMemoryError:
+            return True
+        except RuntimeError:
+            return False
+        return True
 
     def reserve(self, n_bytes: int) -> None:
         """Allocate a block and free it: its segment stays."""
