@@ -71,6 +71,8 @@ class Remedies:
             )
         if self.reserve_bytes < 0:
             raise ValueError(f"reserve_bytes must not be negative, got {self.reserve_bytes}")
+        if self.reserve_bytes and self.empties_cache:
+            raise ValueError("reserve_bytes is of no use with empties_cache, which returns it")
 
     @property
     def n_remedies(self) -> int:
@@ -186,7 +188,7 @@ def advise(trace: AllocationTrace, limit_bytes: int | None = None) -> Defragment
         raise ValueError("the trace has no allocation, so there is nothing to advise on")
     candidates = tuple(
         replay_candidate(trace, parts, remedies, limit_bytes)
-        for remedies in _all_remedies(parts, limit_bytes is not None)
+        for remedies in dict.fromkeys(_all_remedies(parts, limit_bytes is not None))
     )
     return DefragmentationAdvice(candidates, _choice(candidates))
 

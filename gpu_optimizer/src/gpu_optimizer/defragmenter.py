@@ -7,6 +7,7 @@ as the optimizer's state, lies among blocks of other sizes and splits the free m
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -185,7 +186,7 @@ class Defragmenter:
         Notes
         -----
         It needs free memory for a copy of what it moves; where that is missing, what does not fit
-        stays and is counted.
+        stays and is counted. A reservation is made anew afterwards where there is room.
         """
         self._n_known = self._n_entries()
         door = self._door
@@ -196,12 +197,16 @@ class Defragmenter:
         door.empty_cache()
         before = self.measure()
         refusal = GRAPH if door.has_foreign_pool() else ""
-        with door.new_pool():
+        with nullcontext() if refusal else door.new_pool():
             move = move_storages(tensors, door.device, door.reserve, refusal)
         door.synchronize()
         door.empty_cache()
         compaction = Compaction(self._n_steps, move, before, self.measure())
         self._compactions.append(compaction)
+        if self._remedies.reserve_bytes:
+            # Emptying the cache has returned it; another process may have taken it by now.
+            with suppress(torch.OutOfMemoryError):
+                door.reserve(self._remedies.reserve_bytes)
         return compaction
 
     def measure(self) -> HeldMemory:

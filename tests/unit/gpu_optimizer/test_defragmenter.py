@@ -5,10 +5,12 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from allocation_events import TraceWriter
+from hypothesis import given, settings, strategies as st
 from torch import nn
 
 from gpu_optimizer.allocator_door import HostAllocator, apply_settings, door_to
-from gpu_optimizer.defragmentation_advice import Remedies
+from gpu_optimizer.defragmentation_advice import Remedies, advise
 from gpu_optimizer.defragmenter import Defragmenter
 from gpu_optimizer.errors import DeviceError
 from gpu_optimizer.snapshot_fields import Record
@@ -105,6 +107,24 @@ def test_training_goes_on_with_the_same_bits_after_every_compaction(name: str) -
         assert torch.equal(mine, theirs)
 
 
+@settings(deadline=None, max_examples=15)
+@given(when=st.lists(st.booleans(), min_size=1, max_size=6), momentum=st.floats(0, 0.9))
+def test_moves_at_any_steps_change_no_bit(when: list[bool], momentum: float) -> None:
+    results = []
+    for moves in (when, [False] * len(when)):
+        torch.manual_seed(len(when))
+        net = Net()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=momentum)
+        defragmenter = Defragmenter(net, optimizer)
+        for does_move in moves:
+            step(net, optimizer, torch.arange(9))
+            if does_move:
+                assert not defragmenter.compact().move.stayed
+        results.append(everything(net, optimizer))
+    for mine, theirs in zip(*results, strict=True):
+        assert torch.equal(mine, theirs)
+
+
 def test_identities_ties_hooks_and_keys_of_the_optimizer_stay() -> None:
     net, optimizer = make("adamw")
     seen: list[str] = []
@@ -198,16 +218,45 @@ def test_a_compaction_measures_before_and_after_with_the_cache_emptied() -> None
     assert compaction.before.fragmentation.waste == 0.25
 
 
-def test_a_reservation_is_made_at_the_start_and_the_cache_emptied_at_each_phase() -> None:
+def test_the_cache_is_emptied_at_each_phase() -> None:
     net, optimizer = make("adamw")
     door = FakeCuda()
-    with Defragmenter(
-        net, optimizer, Remedies(reserve_bytes=7, empties_cache=True), door=door
-    ) as defragmenter:
+    with Defragmenter(net, optimizer, Remedies(empties_cache=True), door=door) as defragmenter:
         step(net, optimizer, torch.arange(5))
         defragmenter.step_boundary()
         defragmenter.phase_change()
-    assert door.calls == ["empty", "reserve 7", "empty", "empty"]
+    assert door.calls == ["empty", "empty"]
+
+
+def test_a_reservation_is_made_at_the_start_and_again_after_a_move() -> None:
+    net, optimizer = make("adamw")
+    door = FakeCuda()
+    remedies = Remedies(reserve_bytes=7, has_own_pool=True)
+    with Defragmenter(net, optimizer, remedies, door=door) as defragmenter:
+        assert door.calls == ["empty", "reserve 7"]
+        step(net, optimizer, torch.arange(5))
+        defragmenter.step_boundary()
+    assert door.calls[-2:] == ["empty", "reserve 7"]
+
+
+def test_settings_are_applied_to_the_running_process_of_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    applied: list[str] = []
+    monkeypatch.setattr("gpu_optimizer.defragmenter.apply_settings", applied.append)
+    net, optimizer = make("adamw")
+    door = FakeCuda()
+    remedies = Remedies("expandable_segments:True")
+    with Defragmenter(net, optimizer, remedies, door=door):
+        assert not applied
+    door.device = torch.device("cuda:0")
+    with Defragmenter(net, optimizer, remedies, door=door):
+        assert applied == ["expandable_segments:True"]
+
+
+def test_advice_on_a_trace_is_that_of_the_replay() -> None:
+    trace = TraceWriter().alloc("a", 2**25).free("a").trace
+    assert Defragmenter(nn.Linear(2, 2)).advise(trace) == advise(trace)
 
 
 def test_an_exception_leaves_the_state_where_it_is_and_passes() -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import torch.distributed as distributed
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
@@ -121,6 +124,25 @@ def test_what_autograd_will_need_in_backward_stays() -> None:
     assert reasons(moved([layer.weight])) == [HELD]
     loss.backward()
     assert not moved([layer.weight]).stayed
+
+
+def test_what_distributed_training_holds_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    try:
+        model = nn.Linear(4, 4)
+        wrapped = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+        wrapped(torch.ones(2, 4)).sum().backward()
+        tensors = long_lived_tensors(model, None, with_gradients=True)
+        move = moved(tensors)
+        assert move.n_storages == 0
+        assert set(reasons(move)) <= {HELD, REFERENCED}
+    finally:
+        distributed.destroy_process_group()
 
 
 def test_subclasses_and_other_devices_stay() -> None:

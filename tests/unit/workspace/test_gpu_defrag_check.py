@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from defrag_report import Results
 from defrag_worker import SMALL, Window, Worker, serve, waste_at_peak
 from fragmenting_workload import Shape, TrainingLoop, fake_workload
-from gpu_defrag_check import Results, environment, variants
+from gpu_defrag_check import environment, variants
 
 from gpu_optimizer.allocator_config import AllocatorConfig
 from gpu_optimizer.allocator_replay import replay
