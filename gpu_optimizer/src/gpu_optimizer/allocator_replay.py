@@ -27,6 +27,7 @@ def replay(
     *,
     limit_bytes: int | None = None,
     n_samples: int = 1000,
+    first_event: int = 0,
 ) -> ReplayResult:
     """Return what the allocator reserves for a trace, and how much of it is wasted.
 
@@ -42,11 +43,13 @@ def replay(
     n_samples : int
         Points of the timeline at most, at equal distances in events, at least 2; the last event is
         always one.
+    first_event : int
+        Peaks are those from right before this event on, as if they were reset there.
 
     Raises
     ------
     ValueError
-        If `limit_bytes` is negative or `n_samples` less than 2.
+        If `limit_bytes` or `first_event` is negative or `n_samples` less than 2.
 
     Notes
     -----
@@ -54,8 +57,10 @@ def replay(
     """
     if n_samples < 2:
         raise ValueError(f"n_samples must be at least 2, got {n_samples}")
+    if first_event < 0:
+        raise ValueError(f"first_event must not be negative, got {first_event}")
     allocator = CachingAllocator(config, limit_bytes, trace.segments)
-    recorder = _Recorder(allocator, len(trace.events), n_samples)
+    recorder = _Recorder(allocator, len(trace.events), n_samples, first_event=first_event)
     failed = _run(allocator, trace.table, recorder)
     return recorder.result(failed)
 
@@ -163,8 +168,10 @@ class _Recorder:
         n_events: int,
         n_samples: int,
         chosen: frozenset[int] | None = None,
+        first_event: int = 0,
     ) -> None:
         self._allocator = allocator
+        self._first_event = first_event
         last = n_events - 1
         if chosen is None:
             stride = max(-(-n_events // (n_samples - 1)), 1)
@@ -179,6 +186,8 @@ class _Recorder:
 
     def after(self, index: int) -> None:
         """Look at the allocator after an event."""
+        if index < self._first_event - 1:
+            return
         allocator = self._allocator
         allocated = allocator.allocated_bytes
         self._peak_requested = max(self._peak_requested, allocator.requested_bytes)
@@ -208,6 +217,7 @@ class _Recorder:
             is_out_of_memory=failed is not None,
             at_event=failed,
             n_retries=self._allocator.n_retries,
+            n_driver_calls=self._allocator.n_driver_calls,
         )
 
     def timeline(self) -> ReplayTimeline:

@@ -77,6 +77,11 @@ class CachingAllocator:
         """Segments held now, as `DriverMemory.n_segments`."""
         return self._memory.n_segments
 
+    @property
+    def n_driver_calls(self) -> int:
+        """Calls of the driver so far, as `DriverMemory.n_calls`."""
+        return self._memory.n_calls
+
     def allocate(self, n_bytes: int, stream: int = 0, pool: int = 0) -> Block | None:
         """Return a block for a request, None where it does not fit (``malloc``)."""
         size = self._block_bytes.get(n_bytes)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from gpu_optimizer import (
     __version__,
+    cli_defrag,
     cli_doctor,
     cli_find_batch,
     cli_predict,
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (
         cli_predict,
         cli_find_batch,
+        cli_defrag,
         cli_profile_machine,
         cli_doctor,
     ):

@@ -36,12 +36,16 @@ class DriverMemory:
         Backed by memory now.
     n_segments : int
         Of them; of an expandable one each mapped range counts.
+    n_calls : int
+        How often memory was taken from the driver or returned to it; a range of pages that is
+        mapped or unmapped at once counts as one.
     """
 
     def __init__(self, large_page_bytes: int, recorded: Sequence[tuple[int, int]] = ()) -> None:
         self.large_page_bytes = large_page_bytes
         self.reserved_bytes = 0
         self.n_segments = 0
+        self.n_calls = 0
         self._alignment = math.lcm(large_page_bytes, SMALL_SEGMENT_BYTES)
         highest = max((address + n_bytes for address, n_bytes in recorded), default=1)
         self._next_address = -(-highest // self._alignment) * self._alignment
@@ -63,6 +67,7 @@ class DriverMemory:
         if block.is_mapped:
             self.reserved_bytes += block.size
             self.n_segments += 1
+            self.n_calls += 1
 
     def drop(self, block: Block) -> None:
         """Return a segment that is one block again."""
@@ -71,6 +76,7 @@ class DriverMemory:
         if block.is_mapped:
             self.reserved_bytes -= block.size
             self.n_segments -= 1
+            self.n_calls += 1
 
     def segments(self) -> Iterator[list[Block]]:
         """Yield the blocks of each segment, of an expandable one those of each mapped range."""

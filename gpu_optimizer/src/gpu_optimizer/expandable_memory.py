@@ -72,6 +72,7 @@ def _map(memory: DriverMemory, block: Block, size: int, page_bytes: int) -> Bloc
         pool.add_unmapped(block.split(n_mapped))
     block.is_mapped = True
     memory.reserved_bytes += n_mapped
+    memory.n_calls += 1
     memory.n_segments += 1 - _n_mapped_neighbours(block)
     after = block.next
     if after is not None and after.is_free and after.is_mapped:
@@ -101,6 +102,7 @@ def _unmap(memory: DriverMemory, block: Block, page_bytes: int) -> None:
         pool.add(block.split(end - block.address))
     block.is_mapped = False
     memory.reserved_bytes -= end - first
+    memory.n_calls += 1
     memory.n_segments += _n_mapped_neighbours(block) - 1
     after = block.next
     if after is not None and not after.is_mapped:

@@ -186,6 +186,8 @@ class ReplayResult:
         Index of that allocation.
     n_retries : int
         How often all cached memory was returned to the driver for an allocation.
+    n_driver_calls : int
+        How often memory was taken from the driver or returned to it, a range of pages at once.
     """
 
     peak_requested_bytes: int
@@ -198,6 +200,7 @@ class ReplayResult:
     is_out_of_memory: bool = False
     at_event: int | None = None
     n_retries: int = 0
+    n_driver_calls: int = 0
 
     def __post_init__(self) -> None:
         peaks = (self.peak_requested_bytes, self.peak_allocated_bytes, self.peak_reserved_bytes)

@@ -230,3 +230,43 @@ def test_events_that_are_not_there_are_refused() -> None:
         replay_at(trace, [0, 3])
     with pytest.raises(ValueError, match="n_samples must be at least 2, got 1"):
         replay(trace, n_samples=1)
+
+
+@_QUICK
+@given(traces(), _CONFIGS)
+def test_the_driver_is_called_for_every_segment_that_came_and_went(
+    trace: AllocationTrace, config: AllocatorConfig
+) -> None:
+    result = replay(trace, config)
+    assert (result.n_driver_calls > 0) == (result.peak_reserved_bytes > 0)
+    if not config.expandable_segments:
+        assert result.n_driver_calls >= result.n_segments
+
+
+def test_a_segment_that_comes_and_goes_and_comes_is_three_calls_of_the_driver() -> None:
+    trace = TraceWriter().alloc("a", 30 * MIB).free("a").empty_cache().alloc("b", MIB * 30).trace
+    assert replay(trace).n_driver_calls == 3
+    assert replay(trace, AllocatorConfig(expandable_segments=True)).n_driver_calls == 3
+
+
+@_QUICK
+@given(traces(), _CONFIGS)
+def test_peaks_from_the_first_event_on_are_all_peaks(
+    trace: AllocationTrace, config: AllocatorConfig
+) -> None:
+    every, later = replay(trace, config), replay(trace, config, first_event=len(trace.events))
+    from_first = replay(trace, config, first_event=1)
+    assert from_first.peak_event == every.peak_event
+    assert repr(from_first.fragmentation) == repr(every.fragmentation)
+    assert later.peak_allocated_bytes <= every.peak_allocated_bytes
+    assert later.peak_reserved_bytes <= every.peak_reserved_bytes
+
+
+def test_a_reserved_peak_counts_what_is_held_from_before_and_not_what_was_used() -> None:
+    trace = TraceWriter().alloc("a", 90 * MIB).free("a").alloc("b", 10 * MIB).trace
+    result = replay(trace, first_event=2)
+    assert result.peak_reserved_bytes == 90 * MIB
+    assert result.peak_allocated_bytes == 10 * MIB
+    assert result.fragmentation.waste == pytest.approx(8 / 9)
+    with pytest.raises(ValueError, match="first_event must not be negative, got -1"):
+        replay(trace, first_event=-1)
