@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from pose_analyzer.errors import ExerciseError
 from pose_analyzer.exercise_recognizer import NONE, WATCHED_S, ExerciseRecognizer, Recognition
 from pose_analyzer.kalman_smoother import KalmanSmoother
+from pose_analyzer.lifetime import Closing
 from pose_analyzer.pose_detector import DetectorStats, PoseDetector
 from pose_analyzer.pose_tracker import PoseTracker
 from pose_analyzer.types import Frame, PoseDetections
@@ -49,7 +48,7 @@ class ExerciseFinder:
         return self._recognizer.result()
 
 
-class RememberingDetector:
+class RememberingDetector(Closing):
     """A detector that has seen the beginning of a clip already and does not look again.
 
     Parameters
@@ -88,17 +87,6 @@ class RememberingDetector:
     def close(self) -> None:
         """Close the detector."""
         self._detector.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def require_exercise(recognition: Recognition) -> str:

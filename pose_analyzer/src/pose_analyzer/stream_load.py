@@ -17,16 +17,17 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from pose_analyzer.errors import StreamClosedError
+from pose_analyzer.inference.jpeg_head import jpeg_size
 from pose_analyzer.multi_stream_processor import MultiStreamProcessor, ProcessorConfig
 from pose_analyzer.serving.batch_runner import BatchDetector
 from pose_analyzer.serving.live_stream import FramePipeline, StreamConfig
 from pose_analyzer.serving.observer import STAGES, DropCause, Stage
 from pose_analyzer.serving.result_queue import LiveResult, StreamEnd
-from pose_analyzer.types import FloatArray, Frame, ImageArray
+from pose_analyzer.types import AnyFrame, FloatArray, Frame, ImageArray, JpegFrame
 
-Capture: TypeAlias = Callable[[int, int], ImageArray | None]
-"""Takes the number of the stream and of the frame; returns the picture, decoded if it must be.
-None ends the stream. It may take its time, as a decoder does."""
+Capture: TypeAlias = Callable[[int, int], ImageArray | bytes | None]
+"""Takes the number of the stream and of the frame; returns the picture, or a JPEG file that the
+processor decodes. None ends the stream. It may take its time, as a decoder does."""
 
 _MOST_SAMPLES: Final = 200_000
 
@@ -185,11 +186,17 @@ class _Camera:
                 return
             self.captured_s.append(due_s)
             try:
-                frame = Frame(picture, index * self._interval_s, index)
-                processor.push(self.stream_id, frame, captured_s=due_s)
+                processor.push(self.stream_id, self._frame(picture, index), captured_s=due_s)
             except StreamClosedError:
                 return
             index += 1
+
+    def _frame(self, picture: ImageArray | bytes, index: int) -> AnyFrame:
+        time_s = index * self._interval_s
+        if isinstance(picture, bytes):
+            height, width = jpeg_size(picture) or (0, 0)
+            return JpegFrame(picture, time_s, index, height, width)
+        return Frame(picture, time_s, index)
 
 
 def run_load(

@@ -18,7 +18,7 @@ from pose_analyzer.serving.ordered_pool import Lane
 from pose_analyzer.serving.result_queue import LiveResult, ResultQueue, StreamEnd
 from pose_analyzer.serving.stream_ledger import StreamLedger
 from pose_analyzer.serving.stream_state import StreamState
-from pose_analyzer.types import Frame, FrameAnalysis, PoseDetections
+from pose_analyzer.types import AnyFrame, FrameAnalysis, JpegFrame, PoseDetections
 
 StreamPolicy = Literal["newest", "every_frame"]
 Sink = Callable[[LiveResult | StreamEnd], None]
@@ -85,7 +85,7 @@ class QueuedFrame:
     """A frame on its way, with its stream and the time of its capture."""
 
     stream: LiveStream
-    frame: Frame
+    frame: AnyFrame
     captured_s: float
 
 
@@ -150,7 +150,7 @@ class LiveStream:
     _last_time_s: float = -math.inf
     _due_s: float = -math.inf
 
-    def refusal(self, frame: Frame, now_s: float) -> DropCause | None:
+    def refusal(self, frame: AnyFrame, now_s: float) -> DropCause | None:
         """Take that a frame arrived; return why it is refused, or None if it may pass."""
         with self._lock:
             self._rate.add(now_s)
@@ -212,8 +212,16 @@ class LiveStream:
         return True
 
 
-def is_picture(frame: Frame) -> bool:
-    """Return whether a frame is what the detectors take: uint8, (H, W, 3), not empty, timed."""
+def is_picture(frame: AnyFrame) -> bool:
+    """Return whether a frame is what the detectors take: uint8, (H, W, 3), not empty, timed.
+
+    Of a JPEG nothing is decoded here: whether it is one shows when its turn has come.
+    """
+    if not math.isfinite(frame.time_s):
+        return False
+    if isinstance(frame, JpegFrame):
+        data: object = frame.data
+        return isinstance(data, bytes) and len(data) > 0
     image: object = frame.image
     return (
         isinstance(image, np.ndarray)
@@ -221,5 +229,4 @@ def is_picture(frame: Frame) -> bool:
         and image.ndim == 3
         and image.shape[2] == 3
         and image.size > 0
-        and math.isfinite(frame.time_s)
     )
