@@ -119,12 +119,12 @@ class _YoloOptions:
 class YOLOPosev11Detector(TimedDetector):
     """A YOLO pose network: the 17 COCO keypoints of several people.
 
-    On an NVIDIA GPU, ``.pt`` and ``.onnx`` weights of YOLO11 and YOLOv8 run in our batched engine.
-    Otherwise ``.onnx`` files run in ONNX Runtime and OpenVINO folders (or their ``.xml``) in
-    OpenVINO, with our own pre- and postprocessing; ``.pt`` weights and TensorRT engines run in
-    Ultralytics. A folder that `pose-analyzer export` made is taken by its name. Frames are
-    independent of each other, so one detector serves any number of streams. The foot keypoints are
-    NaN.
+    On an NVIDIA GPU, ``.pt`` and ``.onnx`` weights of YOLO11 and YOLOv8 run in our batched engine,
+    which has JPEG decoded on the GPU or by threads, whichever is faster. Otherwise ``.onnx`` files
+    run in ONNX Runtime and OpenVINO folders (or their ``.xml``) in OpenVINO, with our own pre- and
+    postprocessing; ``.pt`` weights and TensorRT engines run in Ultralytics. A folder that
+    `pose-analyzer export` made is taken by its name. Frames are independent of each other, so one
+    detector serves any number of streams. The foot keypoints are NaN.
 
     Parameters
     ----------
@@ -181,7 +181,8 @@ class YOLOPosev11Detector(TimedDetector):
             )
         path = _yolo_weights(weights, download=download)
         options = _YoloOptions(device, confidence, image_size, threads, precision)
-        super().__init__(path.name, _yolo_backend(path, options))
+        backend = _yolo_backend(path, options)
+        super().__init__(path.name, backend, is_on_cpu=_is_on_cpu(backend, path, device))
 
 
 def _require_share(name: str, value: float) -> None:
@@ -222,6 +223,13 @@ def _yolo_backend(path: Path, options: _YoloOptions) -> PoseBackend:
     )
 
 
+def _is_on_cpu(backend: PoseBackend, path: Path, device: str | None) -> bool:
+    """Return whether a network takes the time of the CPU's cores."""
+    if not isinstance(backend, OnnxPose):
+        return not _has_cuda(device)
+    return exported_network(path).suffix == ".xml" or device == "cpu" or not has_gpu_provider()
+
+
 def _open_engine(path: Path, options: _YoloOptions) -> PoseEngine:
     """Return the batched engine, ready for frames of 16:9."""
     config = EngineConfig(
@@ -251,7 +259,7 @@ def make_detector(
     device: str | None = None,
     *,
     download: bool = False,
-) -> PoseDetector:
+) -> TimedDetector:
     """Return a detector by name.
 
     Parameters
