@@ -18,7 +18,7 @@ from pose_analyzer.inference.jpeg import (
 )
 from pose_analyzer.inference.jpeg_head import jpeg_frame
 from pose_analyzer.inference.pose_network import untrained_network
-from pose_analyzer.types import Frame, ImageArray, JpegFrame
+from pose_analyzer.types import AnyFrame, Frame, ImageArray, JpegFrame
 
 SIZES = [(1920, 1080), (640, 360), (1280, 720)]
 
@@ -75,7 +75,7 @@ def test_frames_and_jpeg_mix_and_the_choice_of_a_decoder_is_made_once(
     engine = PoseEngine(untrained_network(), "cuda", EngineConfig(max_batch=4))
     with TimedDetector("engine", engine) as detector:
         bad = JpegFrame(b"garbage", 0.0, 0, 1, 1)
-        mixed = [jpeg_frame(files[0], 0.0, 0), Frame(images[1], 0.0, 0), bad]
+        mixed: list[AnyFrame] = [jpeg_frame(files[0], 0.0, 0), Frame(images[1], 0.0, 0), bad]
         ready = detector.decode(mixed)
         assert [each is None for each in ready] == [False, False, True]
         assert len(detector.detect([each for each in ready if each is not None])) == 2

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from pose_analyzer.errors import PoseAnalyzerError, StreamClosedError, StreamError
+from pose_analyzer.live_source import decode_seconds
 from pose_analyzer.serving.live_stream import LiveStream
 from pose_analyzer.serving.observer import Observer
 from pose_analyzer.serving.stream_registry import StreamRegistry
@@ -23,16 +24,6 @@ logger = logging.getLogger(__name__)
 @runtime_checkable
 class _Closable(Protocol):
     def close(self) -> object: ...
-
-
-@runtime_checkable
-class TimedSource(Protocol):
-    """A source that says how long it decodes."""
-
-    @property
-    def decode_s(self) -> float:
-        """Seconds that decoding the last frame took; NaN if that is not known."""
-        ...
 
 
 @dataclass(slots=True)
@@ -95,7 +86,8 @@ class SourceReaders:
             for frame in source:
                 if stream.is_closed:
                     break
-                self._tell_decoding(source)
+                if not math.isnan(seconds := decode_seconds(source)):
+                    self.observer.stage("decode", seconds)
                 self.push(stream.stream_id, frame)
         except StreamClosedError:
             return
@@ -112,10 +104,6 @@ class SourceReaders:
             with self._lock:
                 self._sources.pop(stream, None)
         self.streams.drain(stream, error)
-
-    def _tell_decoding(self, source: Iterable[AnyFrame]) -> None:
-        if isinstance(source, TimedSource) and not math.isnan(seconds := source.decode_s):
-            self.observer.stage("decode", seconds)
 
 
 def _close(sources: Iterable[_Closable]) -> None:
