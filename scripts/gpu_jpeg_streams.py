@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import cv2
 import numpy as np
-from gpu_bench import DEVICE, Bench
+from gpu_bench import DEVICE, Bench, as_frames
 from gpu_live_parts import processes_for, served
+from pose_agreement import agreement
 
 from pose_analyzer.inference.backends.onnx_runtime import available_cores
 from pose_analyzer.inference.detector import TimedDetector
@@ -17,7 +18,8 @@ from pose_analyzer.inference.engine import PoseEngine
 from pose_analyzer.inference.engine_batch import EngineConfig
 from pose_analyzer.inference.jpeg import JpegDecoder
 from pose_analyzer.inference.jpeg_head import jpeg_frame
-from pose_analyzer.stream_load import Capture, LoadResult, LoadSpec, holds
+from pose_analyzer.stream_capacity import holds
+from pose_analyzer.stream_load import Capture, LoadResult, LoadSpec
 from pose_analyzer.types import ImageArray
 
 STREAMS: Final = (4, 8, 16, 32)
@@ -83,10 +85,36 @@ def jpeg_live(bench: Bench) -> None:
     bench.report.table(
         "JPEG files of 1080p, 30 a second of each stream", COLUMNS, rows, description(files, free)
     )
+    if bench.weights is not None:
+        compare(bench, files, {name: way[0] for name, way in ways.items() if way[0] is not free})
     engine.close()
 
 
-def opened(files: Sequence[bytes]) -> Capture:
+def compare(bench: Bench, files: Sequence[bytes], detectors: Mapping[str, TimedDetector]) -> None:
+    """Tell how far each decoder moves keypoints from where OpenCV's whole pictures have them."""
+    detector = next(iter(detectors.values()))
+    camera = opened(files)
+    wholes = [camera(0, index) for index in range(len(files))]
+    base = detector.detect(as_frames(wholes))
+    found = {"none, the pictures before they were JPEG": detector.detect(as_frames(bench.images))}
+    for name, one in detectors.items():
+        found[name] = one.detect([jpeg_frame(data, 0.0, 0) for data in files])
+    rows = []
+    for name, people in found.items():
+        same = agreement(people, base, wholes)
+        moved = (
+            np.percentile(same.distance_px, (50, 95)) if same.distance_px.size else (np.nan,) * 2
+        )
+        rows.append([name, len(same.distance_px), *moved, same.n_people, same.n_alone])
+    bench.report.table(
+        "How far decoding moves keypoints",
+        ["decoder", "keypoints", "px p50", "px p95", "people", "seen by one alone"],
+        rows,
+        "Against OpenCV's whole pictures of the same files, in pixels of 1080p.",
+    )
+
+
+def opened(files: Sequence[bytes]) -> Callable[[int, int], ImageArray]:
     """Return cameras whose threads decode."""
 
     def capture(stream: int, index: int) -> ImageArray:

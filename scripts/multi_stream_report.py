@@ -26,6 +26,10 @@ PARTS: Final[Mapping[str, str]] = {
     "scheduler_simulation": "The scheduler, simulated",
     "export": "INT8 on a CPU",
 }
+TABLES: Final[Mapping[str, Sequence[str]]] = {
+    "gpu_streams": ("JPEG files of 1080p, 30 a second of each stream",)
+}
+"""Tables that are shown here as well: what a figure alone does not tell."""
 MISSING: Final[Mapping[str, Sequence[tuple[str, str, str]]]] = {
     "gpu_streams": (
         ("gpu_4_streams_ms_p50", "<= 12", "ms"),
@@ -92,6 +96,9 @@ def collect(report: Report, name: str, title: str) -> list[object]:
             p99=bar["p99"],
             note=bar["note"],
         )
+    for title in TABLES.get(name, ()):
+        if (table := content["details"].get(title)) is not None:
+            report.table(title, table["columns"], table["rows"], table["text"])
     meta = content["meta"]
     return [title, f"[{name}]({name}.md)", meta["commit"][:12], meta["machine"], meta["gpu"]]
 

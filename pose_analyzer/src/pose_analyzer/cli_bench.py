@@ -24,7 +24,8 @@ from pose_analyzer.multi_stream_processor import ProcessorConfig
 from pose_analyzer.pose_detector import MediaPipePoseDetector, make_detector
 from pose_analyzer.serving.live_stream import StreamConfig
 from pose_analyzer.serving.pipeline_processes import PipelineProcesses
-from pose_analyzer.stream_load import LoadResult, LoadSpec, holds, most_streams, run_load
+from pose_analyzer.stream_capacity import holds, most_streams
+from pose_analyzer.stream_load import LoadResult, LoadSpec, run_load
 from pose_analyzer.types import Frame, ImageArray
 from pose_analyzer.video_source import VideoFile
 
