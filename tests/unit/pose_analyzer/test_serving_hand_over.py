@@ -35,6 +35,19 @@ def test_whoever_comes_too_soon_waits_until_it_is_free() -> None:
     worker.close()
 
 
+def test_it_tells_whether_it_is_busy_and_when_it_is_free() -> None:
+    may_end, is_free = threading.Event(), threading.Event()
+    worker = HandOver("worker", on_free=is_free.set)
+    assert not worker.is_busy
+    worker.start(lambda: may_end.wait(WAIT_S))
+    assert worker.is_busy
+    assert not is_free.is_set()
+    may_end.set()
+    assert is_free.wait(WAIT_S)
+    assert not worker.is_busy
+    worker.close()
+
+
 def test_a_failure_does_not_stop_it() -> None:
     done = threading.Event()
     worker = HandOver("worker")

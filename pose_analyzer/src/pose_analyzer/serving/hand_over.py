@@ -20,12 +20,15 @@ class HandOver:
     ----------
     name : str
         Of the thread.
+    on_free : callable
+        Called by the thread whenever it has become free.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, on_free: Callable[[], object] = lambda: None) -> None:
         self._name = name
+        self._on_free = on_free
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._is_free = threading.Semaphore(1)
+        self._is_free = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def start(self, work: Callable[[], object]) -> None:
@@ -35,6 +38,11 @@ class HandOver:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
         self._work.put(work)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being done."""
+        return self._is_free.locked()
 
     def wait(self) -> None:
         """Return when nothing is being done."""
@@ -57,3 +65,4 @@ class HandOver:
                 logger.exception("%s failed; it goes on", self._name)
             finally:
                 self._is_free.release()
+                self._on_free()

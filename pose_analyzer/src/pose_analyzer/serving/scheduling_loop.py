@@ -1,6 +1,6 @@
 """What the scheduling thread does: form a batch, have it detected, hand it on, again.
 
-A batch with JPEG is detected in another thread, so that the next is decoded meanwhile.
+A batch with JPEG is detected in another thread; meanwhile the next is decoded, just in time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pose_analyzer.errors import StreamIdleError
 from pose_analyzer.inference.jpeg import ReadyFrame
 from pose_analyzer.serving.batch_runner import BatchRunner
 from pose_analyzer.serving.batch_scheduler import BatchScheduler, WaitingFrame
+from pose_analyzer.serving.decode_ahead import DecodeAhead
 from pose_analyzer.serving.frame_mailbox import FrameMailbox, Letter, Look
 from pose_analyzer.serving.hand_over import HandOver
 from pose_analyzer.serving.live_stream import DetectedFrame, QueuedFrame
@@ -89,8 +90,12 @@ class SchedulingLoop:
     is_stopped: bool = False
     is_abandoned: bool = False
     _checked_s: float = field(default=-math.inf)
-    _detecting: HandOver = field(default_factory=lambda: HandOver("detector"))
-    _ran: deque[tuple[int, float]] = field(default_factory=deque)
+    _ahead: DecodeAhead = field(default_factory=DecodeAhead)
+    _ran: deque[tuple[_Batch, float]] = field(default_factory=deque)
+    _detecting: HandOver = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._detecting = HandOver("detector", on_free=self.mailbox.wake)
 
     def run(self) -> None:
         """Go on until stopped, and finish what is under way."""
@@ -116,9 +121,13 @@ class SchedulingLoop:
     def step(self, look: Look[QueuedFrame]) -> float:
         """Do what is best now; return how long to wait before looking again, 0 for at once."""
         now_s, most = self.clock(), self.runner.max_batch
-        while self._ran:
-            self.scheduler.ran(*self._ran.popleft())
+        self._learn()
         self._keep_up(look, now_s)
+        if self._detecting.is_busy:
+            n_files = sum(isinstance(each.content.frame, JpegFrame) for each in look.waiting)
+            early_s = self._ahead.begin_s(min(n_files, most)) - now_s
+            if early_s > 0.0:
+                return early_s
         decision = self.scheduler.decide(_waiting(look.waiting), now_s, most)
         for letter in self.mailbox.take(_numbers(decision.stale)):
             self.streams.drop(letter.content.stream, "stale")
@@ -127,6 +136,15 @@ class SchedulingLoop:
             return 0.0
         wait_s = decision.wait_until_s - now_s
         return min(wait_s, _IDLE_CHECK_S) if math.isfinite(self.idle_s) else wait_s
+
+    def _learn(self) -> None:
+        """Take how long the batches took that came back since."""
+        while self._ran:
+            batch, took_s = self._ran.popleft()
+            n_frames = len(batch.frames)
+            self.scheduler.ran(n_frames, batch.decode_s + took_s)
+            if batch.holds_jpeg:
+                self._ahead.ran(n_frames, took_s)
 
     def _keep_up(self, look: Look[QueuedFrame], now_s: float) -> None:
         live = self.streams.live()
@@ -157,6 +175,7 @@ class SchedulingLoop:
         batch = self._decoded([letter.content for letter in letters], most)
         if batch.holds_jpeg:
             self._detecting.start(partial(self._finish, batch))
+            self._ahead.started(len(batch.frames), self.clock())
         elif batch.frames:
             # Another thread would only cost time: there was nothing to decode.
             self._detecting.wait()
@@ -167,6 +186,7 @@ class SchedulingLoop:
         started_s = self.clock()
         frames = self.runner.decode([each.frame for each in queued])
         batch = _Batch([], [], most, self.clock() - started_s)
+        n_files = sum(isinstance(each.frame, JpegFrame) for each in queued)
         for each, frame in zip(queued, frames, strict=True):
             if frame is None:
                 self.streams.drop(each.stream, "bad_frame")
@@ -175,6 +195,7 @@ class SchedulingLoop:
                 batch.frames.append(frame)
         if batch.holds_jpeg:
             self.observer.stage("decode", batch.decode_s)
+            self._ahead.decoded(n_files, batch.decode_s)
         return batch
 
     def _finish(self, batch: _Batch) -> None:
@@ -185,7 +206,7 @@ class SchedulingLoop:
         if self.is_abandoned:
             return
         if result.is_clean:
-            self._ran.append((len(batch.frames), batch.decode_s + took_s))
+            self._ran.append((batch, took_s))
         self.observer.stage("infer", took_s)
         self.observer.batch(len(batch.frames), batch.most)
         for queued, detections in zip(batch.queued, result.detections, strict=True):
