@@ -19,7 +19,10 @@ from pose_analyzer.inference.backends.onnx_runtime import (
     open_session,
 )
 from pose_analyzer.inference.backends.openvino_model import open_openvino_session
-from pose_analyzer.inference.backends.ultralytics_model import UltralyticsPose, download_weights
+from pose_analyzer.inference.backends.ultralytics_model import (
+    UltralyticsPose,
+    find_or_fetch_weights,
+)
 from pose_analyzer.inference.detector import (
     DetectorStats,
     PoseBackend,
@@ -31,7 +34,7 @@ from pose_analyzer.inference.engine import PoseEngine
 from pose_analyzer.inference.engine_batch import EngineConfig
 from pose_analyzer.inference.network_precision import Precision
 from pose_analyzer.inference.pose_network import load_pose_network
-from pose_analyzer.inference.weights import download_target, exported_network, find_weights
+from pose_analyzer.inference.weights import exported_network, find_weights
 
 __all__ = [
     "DETECTOR_NAMES",
@@ -179,7 +182,7 @@ class YOLOPosev11Detector(TimedDetector):
             raise ValueError(
                 f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}"
             )
-        path = _yolo_weights(weights, download=download)
+        path = find_or_fetch_weights(weights, download=download)
         options = _YoloOptions(device, confidence, image_size, threads, precision)
         backend = _yolo_backend(path, options)
         super().__init__(path.name, backend, is_on_cpu=_is_on_cpu(backend, path, device))
@@ -188,16 +191,6 @@ class YOLOPosev11Detector(TimedDetector):
 def _require_share(name: str, value: float) -> None:
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name} must be in [0, 1], got {value}")
-
-
-def _yolo_weights(weights: str | Path | None, *, download: bool) -> Path:
-    """Return the path of the weights, fetching them first if asked to and needed."""
-    try:
-        return find_weights(weights)
-    except WeightsMissingError:
-        if not download:
-            raise
-    return download_weights(download_target(weights))
 
 
 def _yolo_backend(path: Path, options: _YoloOptions) -> PoseBackend:

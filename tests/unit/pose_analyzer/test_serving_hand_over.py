@@ -38,13 +38,13 @@ def test_whoever_comes_too_soon_waits_until_it_is_free() -> None:
 def test_it_tells_whether_it_is_busy_and_when_it_is_free() -> None:
     may_end, is_free = threading.Event(), threading.Event()
     worker = HandOver("worker", on_free=is_free.set)
-    assert not worker.is_busy
+    seen = [worker.is_busy]
     worker.start(lambda: may_end.wait(WAIT_S))
-    assert worker.is_busy
-    assert not is_free.is_set()
+    seen.append(worker.is_busy)
     may_end.set()
     assert is_free.wait(WAIT_S)
-    assert not worker.is_busy
+    seen.append(worker.is_busy)
+    assert seen == [False, True, False]
     worker.close()
 
 
