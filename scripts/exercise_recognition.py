@@ -156,7 +156,7 @@ def one_clip(clip: Clip, frames: list[tuple[float, PoseDetections]]) -> Found:
     for time_s, detections in frames:
         if time_s <= WATCHED_S:
             finder.update(detections, time_s)
-    recognition = finder.result()
+    recognition = finder.confirmed()
     count, given = 0, None
     if clip.full_reps is not None:
         given = analyse(clip, iter(frames)).count

@@ -1,4 +1,4 @@
-"""The cases on which forecasts of memory are judged. The predictor was tuned on none of them."""
+"""The cases on which forecasts of memory are judged, and the others from which was learned."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ def _unet(case: Case) -> Workload:
 
 
 def _llama_blocks(case: Case) -> Workload:
-    """Return the first four blocks of Llama-7B between its embedding and its head."""
+    """Return the first blocks of Llama-7B between its embedding and its head."""
+    n_blocks = int(case.model.split("-")[2])
     whole = find_model("llama-7b").workload(
         case.batch, case.seq, is_checkpointed=case.step.is_checkpointed
     )
@@ -101,9 +102,9 @@ def _llama_blocks(case: Case) -> Workload:
     def make() -> nn.Module:
         from transformers import LlamaConfig, LlamaForCausalLM
 
-        model: nn.Module = LlamaForCausalLM(LlamaConfig(num_hidden_layers=4))
+        model: nn.Module = LlamaForCausalLM(LlamaConfig(num_hidden_layers=n_blocks))
         if case.step.is_checkpointed:
-            model.activation_checkpointing_enable()  # type: ignore[operator]
+            model.gradient_checkpointing_enable()  # type: ignore[operator]
         return model
 
     return Workload(make, whole.inputs_fn, whole.loss_fn)
@@ -111,6 +112,7 @@ def _llama_blocks(case: Case) -> Workload:
 
 _OWN: Final[Mapping[str, Callable[[Case], Workload]]] = {
     "unet": _unet,
+    "llama-7b-2-blocks": _llama_blocks,
     "llama-7b-4-blocks": _llama_blocks,
 }
 _INFER: Final = "infer"
@@ -136,3 +138,30 @@ CASES: Final = (
     Case("llama-7b", 1, StepConfig(_INFER, precision="bf16"), seq=1024),
     Case("yolo11n-pose", 16, StepConfig(_INFER, precision="fp32")),
 )
+"""Judged."""
+LEARNED: Final = (
+    Case("torchvision:resnet18", 32, StepConfig(_INFER, precision="fp32")),
+    Case("torchvision:resnet18", 24, StepConfig("train", "sgd", "fp32")),
+    Case("torchvision:resnet34", 16, StepConfig("train", "adamw", "amp")),
+    Case("torchvision:resnet18", 48, StepConfig(_INFER, precision="amp")),
+    Case("torchvision:resnet34", 24, StepConfig(_INFER, precision="bf16")),
+    Case("torchvision:wide_resnet50_2", 8, StepConfig("train", "momentum", "fp32")),
+    Case("torchvision:vgg11_bn", 16, StepConfig(_INFER, precision="fp32")),
+    Case("torchvision:vgg11_bn", 8, StepConfig("train", "sgd", "amp")),
+    Case("torchvision:mobilenet_v2", 32, StepConfig(_INFER, precision="fp32")),
+    Case("torchvision:mobilenet_v2", 24, StepConfig("train", "momentum", "amp")),
+    Case("timm:resnext50_32x4d", 12, StepConfig("train", "sgd", "fp32")),
+    Case("timm:regnety_008", 32, StepConfig(_INFER, precision="amp")),
+    Case("timm:convnext_atto", 16, StepConfig("train", "adamw", "bf16")),
+    Case("timm:vit_tiny_patch16_224", 24, StepConfig("train", "adamw", "fp32")),
+    Case("timm:vit_tiny_patch16_224", 24, StepConfig("train", "adamw", is_checkpointed=True)),
+    Case("timm:deit_small_patch16_224", 16, StepConfig("train", "sgd", "amp-bf16")),
+    Case("timm:deit_small_patch16_224", 32, StepConfig(_INFER, precision="bf16")),
+    Case("torchvision:squeezenet1_1", 32, StepConfig("train", "sgd", "fp32", n_accumulate=2)),
+    Case("unet", 4, StepConfig("train", "sgd", "fp32")),
+    Case("unet", 24, StepConfig(_INFER, precision="amp")),
+    Case("llama-7b-2-blocks", 1, StepConfig("train", "adamw", "bf16"), seq=512),
+    Case("llama-7b-2-blocks", 1, StepConfig("train", "sgd", "bf16", is_checkpointed=True), 512),
+    Case("yolo11n-pose", 4, StepConfig(_INFER, precision="fp32")),
+)
+"""Learned from: other models, or other batches and modes, than are judged."""

@@ -214,7 +214,7 @@ def analyse_both(clip: Clip, frames: Sequence[tuple[float, PoseDetections]]) -> 
         if time_s > WATCHED_S:
             break
         finder.update(found, time_s)
-    recognised = finder.result().name
+    recognised = finder.confirmed().name
     outcome = analyse(clip, iter(frames))
     if recognised == NONE:
         return outcome

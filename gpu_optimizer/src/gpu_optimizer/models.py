@@ -200,7 +200,7 @@ def _llama(is_checkpointed: bool) -> nn.Module:
     transformers = _library("transformers")
     model: nn.Module = transformers.LlamaForCausalLM(transformers.LlamaConfig())
     if is_checkpointed:
-        model.activation_checkpointing_enable()  # type: ignore[operator]
+        model.gradient_checkpointing_enable()  # type: ignore[operator]
     return model
 
 

@@ -33,6 +33,8 @@ NONE: Final = "none"
 """What is recognised where no exercise is done."""
 SURE: Final = 0.7
 """From this probability on a recognition is sure (chosen by us)."""
+LIKELY: Final = 0.5
+"""An exercise that is not likelier than all else together is not named (chosen by us)."""
 WATCHED_S: Final = 30.0
 """How much of a clip is looked at (chosen by us: a set has begun by then)."""
 MODEL_VERSION: Final = 1
@@ -56,8 +58,8 @@ class Recognition:
 
     @property
     def name(self) -> str:
-        """The likeliest; ``"none"`` if nobody was seen."""
-        return self.ranked[0][0] if self.ranked else NONE
+        """The likeliest; ``"none"`` if nobody was seen or no exercise is likelier than the rest."""
+        return self.ranked[0][0] if self.probability > LIKELY else NONE
 
     @property
     def probability(self) -> float:

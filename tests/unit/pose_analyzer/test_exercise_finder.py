@@ -55,6 +55,26 @@ def test_a_noisy_set_is_found() -> None:
     assert finder.result().name == "push_up"
 
 
+def test_what_counts_no_repetition_becomes_less_likely(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = synthesize(motion=MotionSpec("biceps_curl", reps=2))
+    finder = ExerciseFinder()
+    for time_s, found in zip(
+        truth.time_s.tolist(), detections_from_truth(truth, noise_px=2.0), strict=True
+    ):
+        finder.update(found, time_s)
+    guess = Recognition((("squat", 0.6), ("biceps_curl", 0.3), ("none", 0.06), ("plank", 0.04)))
+    monkeypatch.setattr(finder, "result", lambda: guess)
+    ranked = dict(finder.confirmed().ranked)
+    assert finder.confirmed().name == "biceps_curl"
+    assert sum(ranked.values()) == pytest.approx(1.0)
+    assert ranked["biceps_curl"] / ranked["none"] == pytest.approx(5.0)
+    assert ranked["biceps_curl"] / ranked["squat"] == pytest.approx(5.0)
+
+
+def test_nobody_stays_nobody() -> None:
+    assert ExerciseFinder().confirmed() == Recognition(())
+
+
 def test_no_frame_is_detected_twice() -> None:
     image = np.zeros((16, 16, 3), dtype=np.uint8)
     frames = [Frame(image, 0.5 * index, index) for index in range(6)]
@@ -70,6 +90,8 @@ def test_no_frame_is_detected_twice() -> None:
 def test_no_exercise_and_nobody_are_refused_with_a_way_out() -> None:
     with pytest.raises(ExerciseError, match=r"none 80 %.*name it with --exercise"):
         require_exercise(Recognition((("none", 0.8), ("squat", 0.2))))
+    with pytest.raises(ExerciseError, match=r"squat 43 %.*name it with --exercise"):
+        require_exercise(Recognition((("squat", 0.43), ("lunge", 0.3), ("none", 0.27))))
     with pytest.raises(ExerciseError, match="nobody was seen"):
         require_exercise(Recognition(()))
 
@@ -78,6 +100,6 @@ def test_a_doubt_is_told_with_the_guesses() -> None:
     assert told(Recognition((("push_up", 0.97), ("plank", 0.03)))) == (
         "recognised as push up (97 % sure)"
     )
-    doubt = told(Recognition((("squat", 0.5), ("lunge", 0.4), ("none", 0.1))))
+    doubt = told(Recognition((("squat", 0.52), ("lunge", 0.4), ("none", 0.08))))
     assert doubt.startswith("not sure")
-    assert "squat 50 %, lunge 40 %" in doubt
+    assert "squat 52 %, lunge 40 %" in doubt
