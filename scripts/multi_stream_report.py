@@ -96,9 +96,9 @@ def collect(report: Report, name: str, title: str) -> list[object]:
             p99=bar["p99"],
             note=bar["note"],
         )
-    for title in TABLES.get(name, ()):
-        if (table := content["details"].get(title)) is not None:
-            report.table(title, table["columns"], table["rows"], table["text"])
+    for heading in TABLES.get(name, ()):
+        if (table := content["details"].get(heading)) is not None:
+            report.table(heading, table["columns"], table["rows"], table["text"])
     meta = content["meta"]
     return [title, f"[{name}]({name}.md)", meta["commit"][:12], meta["machine"], meta["gpu"]]
 

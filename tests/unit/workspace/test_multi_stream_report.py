@@ -26,6 +26,22 @@ def test_bars_of_a_part_are_taken_with_their_commit(
     assert row[:2] == ["Live", "[gpu_streams](gpu_streams.md)"]
 
 
+def test_what_limits_jpeg_is_shown_here_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multi_stream_report, "REPORTS", tmp_path)
+    (heading,) = multi_stream_report.TABLES["gpu_streams"]
+    part = Report("gpu_streams", "python x.py", folder=tmp_path)
+    part.table(heading, ["streams", "limited by"], [[4, "nothing"], [32, "decoding"]], "On a card.")
+    part.table("another", ["streams"], [[1]])
+    part.write()
+    page = Report("multi_stream", "y", folder=tmp_path)
+    multi_stream_report.collect(page, "gpu_streams", "Live")
+    text = page.write().read_text()
+    assert "| 32 | decoding |" in text
+    assert "another" not in text
+
+
 def test_a_part_without_a_report_was_not_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
