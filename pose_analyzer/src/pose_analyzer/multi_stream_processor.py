@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pose_analyzer.errors import StreamClosedError, StreamError
+from pose_analyzer.errors import StreamClosedError
 from pose_analyzer.lifetime import Closing
 from pose_analyzer.serving.batch_runner import BatchDetector, BatchRunner
 from pose_analyzer.serving.batch_scheduler import BatchScheduler, SchedulerConfig
@@ -213,10 +213,9 @@ class MultiStreamProcessor(Closing):
         stream_id : str
             An open stream.
         source : iterable of Frame or JpegFrame
-            A camera, a network stream, a file. Its ``close``, if it has one, is called by another
-            thread as soon as the stream is closed, for whatever reason, and should end a read under
-            way. If it has ``decode_s``, the seconds that decoding the last frame took, the observer
-            is told.
+            A camera, a network stream, a file. Its ``close``, if it has one, is called as soon as
+            the stream is closed, by another thread, and should end a read under way. The observer
+            is told its ``decode_s``, if it has that: the seconds that decoding took.
         """
         self._readers.start(self._streams.get(stream_id), source)
 
@@ -291,12 +290,8 @@ class MultiStreamProcessor(Closing):
             )
         except Exception as exc:
             logger.exception("stream %r ends: its analysis failed", stream.stream_id)
-            error = StreamError(
-                f"stream {stream.stream_id!r} ended at frame {frame.index}, because its analysis "
-                f"failed ({type(exc).__name__}: {exc}); open it again"
-            )
-            error.__cause__ = exc
             stream.is_failed = True
+            error = stream.failure(f"its analysis of frame {frame.index}", exc)
             self._streams.close(stream, error)
             self._streams.drop(stream, "failed")
             return

@@ -10,7 +10,7 @@ from typing import Final, Literal, Protocol, get_args
 
 import numpy as np
 
-from pose_analyzer.errors import PoseAnalyzerError
+from pose_analyzer.errors import PoseAnalyzerError, StreamError
 from pose_analyzer.serving.arrival_rate import ArrivalRate
 from pose_analyzer.serving.batch_scheduler import MOST_PRIORITY
 from pose_analyzer.serving.observer import DropCause
@@ -176,6 +176,15 @@ class LiveStream:
                 is_suspended=self.is_suspended,
                 last_frame_s=self._last_frame_s,
             )
+
+    def failure(self, what: str, exc: Exception) -> StreamError:
+        """Return what its client is told when something of it failed."""
+        error = StreamError(
+            f"stream {self.stream_id!r} ended, because {what} failed "
+            f"({type(exc).__name__}: {exc}); open it again"
+        )
+        error.__cause__ = exc
+        return error
 
     @property
     def last_sign_s(self) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from pose_analyzer.errors import PoseAnalyzerError, StreamClosedError, StreamError
+from pose_analyzer.errors import PoseAnalyzerError, StreamClosedError
 from pose_analyzer.live_source import decode_seconds
 from pose_analyzer.serving.live_stream import LiveStream
 from pose_analyzer.serving.observer import Observer
@@ -95,11 +95,7 @@ class SourceReaders:
             error = exc
         except Exception as exc:
             logger.exception("stream %r ends: its source failed", stream.stream_id)
-            error = StreamError(
-                f"stream {stream.stream_id!r} ended, because its source failed "
-                f"({type(exc).__name__}: {exc}); open it again"
-            )
-            error.__cause__ = exc
+            error = stream.failure("its source", exc)
         finally:
             with self._lock:
                 self._sources.pop(stream, None)
