@@ -30,6 +30,17 @@ def test_decoding_ends_when_the_detector_should_be_free(
     assert ahead.begin_s(3) + decode_s == pytest.approx(now_s + detect_s)
 
 
+def test_of_many_that_wait_as_many_are_expected_as_came_last() -> None:
+    ahead = DecodeAhead()
+    ahead.ran(1, 0.5)
+    ahead.decoded(4, 0.4)
+    ahead.decoded(1, 0.1)
+    ahead.started(1, 10.0)
+    assert ahead.begin_s(4) == pytest.approx(10.4)
+    ahead.decoded(4, 0.4)
+    assert ahead.begin_s(4) == pytest.approx(10.1)
+
+
 def test_without_jpeg_the_next_batch_waits_for_the_detector() -> None:
     ahead = DecodeAhead()
     ahead.ran(1, 0.5)

@@ -19,10 +19,12 @@ class DecodeAhead:
     _decoding: ExecutionTimes = field(default_factory=ExecutionTimes)
     _detecting: ExecutionTimes = field(default_factory=ExecutionTimes)
     _free_s: float = -math.inf
+    _n_files: int = 0
 
     def decoded(self, n_files: int, seconds: float) -> None:
         """Take how long so many files, at least 1, were decoded."""
         self._decoding.add(n_files, seconds)
+        self._n_files = n_files
 
     def ran(self, n_frames: int, seconds: float) -> None:
         """Take how long a batch was detected."""
@@ -33,5 +35,9 @@ class DecodeAhead:
         self._free_s = now_s + self._detecting.seconds(n_frames)
 
     def begin_s(self, n_files: int) -> float:
-        """Return when to begin with the next batch, of which so many frames must be decoded."""
-        return self._free_s - (self._decoding.seconds(n_files) if n_files > 0 else 0.0)
+        """Return when to begin with the next batch, while so many files wait.
+
+        The batch is expected to have as many of them as the one before, or all that wait.
+        """
+        n_next = min(n_files, self._n_files)
+        return self._free_s - (self._decoding.seconds(n_next) if n_next > 0 else 0.0)
