@@ -31,7 +31,7 @@ EVALUATE_EVERY: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Size of the transformer; by default 141 million parameters.
+    """Size of the transformer; by default 268 million parameters.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Shape:
     """
 
     n_words: int = 32_000
-    width: int = 1024
+    width: int = 1536
     n_heads: int = 16
     n_layers: int = 6
     divide_by: int = 1

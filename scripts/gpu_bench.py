@@ -40,7 +40,8 @@ class Bench:
     report: Report
     weights: Path | None
     images: list[ImageArray]
-    n_processes: int = 0
+    n_processes: int | None = None
+    """That analyse live streams; None for as many as the streams need."""
 
     def network(self) -> PoseNetwork:
         """Return a fresh network; engines take theirs over."""

@@ -31,7 +31,7 @@ from gpu_optimizer.defragmentation_advice import EXPANDABLE
 
 WORKER: Final = Path(__file__).with_name("defrag_worker.py")
 N_WATCHED: Final = 72
-MAX_ROUNDS: Final = 16
+MAX_ROUNDS: Final = 24
 MAX_SECONDS: Final = 85.0
 """After which no further round is timed."""
 MAX_ALL_SECONDS: Final = 150.0

@@ -119,7 +119,7 @@ def jpeg(bench: Bench) -> None:
     decoders: tuple[JpegDecoder, ...] = (
         ThreadedJpegDecoder(),
         ThreadedJpegDecoder(640),
-        GpuJpegDecoder(DEVICE),
+        GpuJpegDecoder(ThreadedJpegDecoder(SIZE[0] // 3), DEVICE),
     )
     rows = []
     with bench.engine() as engine:

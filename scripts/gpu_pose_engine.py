@@ -10,6 +10,7 @@ depend on; then nothing is said about agreement. A part that fails is recorded a
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import traceback
 from collections import defaultdict
@@ -23,7 +24,7 @@ from gpu_engine_agreement import agreement_with_ultralytics, precisions
 from gpu_engine_memory import jpeg, memory, out_of_memory
 from gpu_engine_stages import compiled, kernels, packing, stages_and_floor
 from pose_agreement import Reference
-from report_lib import Report, Timing
+from report_lib import Report, Timing, command
 
 from pose_analyzer.inference.device_letterbox import has_triton
 from pose_analyzer.inference.engine_batch import BATCH_SIZES, EngineConfig
@@ -37,10 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=Path, nargs="*", default=[])
     names = [part.__name__ for part in (*PARTS, *ON_REQUEST)]
     parser.add_argument("--only", nargs="*", default=names[: len(PARTS)], choices=names)
-    options = parser.parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    options = parser.parse_args(arguments)
     report = Report(
         "gpu_pose_engine",
-        "python scripts/gpu_pose_engine.py",
+        command("scripts/gpu_pose_engine.py", arguments),
         title="The batched pose engine on a GPU",
         folder=options.out,
     )
@@ -111,18 +113,14 @@ def throughput(bench: Bench) -> None:
             row = [timing.median_us * 1e-3, timing.p95_us * 1e-3, timing.p99_us * 1e-3, timing.n]
             rows.append([size, name, rates[name], *row])
         best_peer = max(rates[name] for name in peers)
-        for name, way in (
-            ("engine, two under way", "throughput of a sequence of batches, two under way"),
-            ("engine", "one batch after the other, so the ratio of latencies"),
-        ):
-            is_sequence = name != "engine"
+        for name, way, note in WAYS:
             bench.report.bar(
-                f"{'throughput' if is_sequence else 'latency'}_x_ultralytics_batch_{size}",
-                goal=">= 5" if is_sequence and size in {4, 16} else None,
+                f"throughput_x_ultralytics_batch_{size}_{way}",
+                goal=">= 5" if size in {4, 16} else None,
                 measured=rates[name] / best_peer,
                 unit="x",
                 n=len(times[name, size]),
-                note=f"{way}; against the faster of Ultralytics' FP16 and FP32",
+                note=f"{note}; against the faster of Ultralytics' FP16 and FP32",
             )
     bench.report.table(
         "From 1080p frames on the host to keypoints",
@@ -133,6 +131,15 @@ def throughput(bench: Bench) -> None:
     )
 
 
+WAYS: Final = (
+    ("engine", "one_after_the_other", "each batch is waited for, as Ultralytics does it"),
+    (
+        "engine, two under way",
+        "two_under_way",
+        "the next batch is submitted before the last is taken",
+    ),
+)
+"""How the engine is driven, the name of that in a bar, and what it means."""
 PARTS: Final = (
     agreement_with_ultralytics,
     precisions,

@@ -14,6 +14,7 @@ import operator
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -310,6 +311,12 @@ def to_json(value: object) -> Json:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"a report holds numbers, texts, lists and mappings, got {type(value)}")
+
+
+def command(script: str, arguments: Sequence[str]) -> str:
+    """Return how a script was run, for a reader who has its files elsewhere: paths by name."""
+    names = [Path(text).name if Path(text).is_absolute() else text for text in arguments]
+    return shlex.join(["python", script, *names])
 
 
 def commit() -> str:

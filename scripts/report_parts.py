@@ -26,11 +26,14 @@ class Part:
         What it is about, in words.
     missing : tuple of (str, str, str)
         Name, goal and unit of the bars that are shown as not measured where there is no report.
+    tables : tuple of str
+        Headings of tables that are shown too: what a figure alone does not tell.
     """
 
     name: str
     title: str
     missing: tuple[tuple[str, str, str], ...]
+    tables: tuple[str, ...] = ()
 
 
 def take_reports(sources: Iterable[Path], reports: Path, names: Iterable[str]) -> None:
@@ -81,6 +84,9 @@ def add_part(
             p99=bar["p99"],
             note=bar["note"],
         )
+    for heading in part.tables:
+        if (table := content["details"].get(heading)) is not None:
+            report.table(heading, table["columns"], table["rows"], table["text"])
     meta = content["meta"]
     link = f"[{part.name}]({part.name}.md)"
     return [part.title, link, meta["commit"][:12], meta["machine"], meta["gpu"]]

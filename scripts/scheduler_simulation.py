@@ -8,16 +8,16 @@ Needs numpy and our packages alone; all processors share the loads.
 from __future__ import annotations
 
 import argparse
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from report_lib import Report
+from scheduler_cases import FPS, OURS, SAME_DROPS, WINDOWS_MS, Case, Load
+from scheduler_tables import add_frontier, add_left_out, add_tables
 from simulated_serving import (
     PATTERNS,
     WARMUP_S,
@@ -31,19 +31,10 @@ from simulated_serving import (
     serve,
 )
 
-WINDOWS_MS: Final = (5.0, 10.0, 33.0, 50.0)
-OURS: Final = 0.0
-"""Key of our scheduler among the windows."""
 LOADS: Final = (0.15, 0.5, 0.8, 0.95, 1.4)
 """Shares of what the detector does in full batches."""
 SEEDS: Final = (0, 1, 2, 3, 4)
-STUDENT_T: Final = 2.776
-"""97.5th percentile of Student's t with as many degrees of freedom as seeds but one: a mean of
-paired differences within 95 % confidence (Student, The probable error of a mean, 1908)."""
-FPS: Final = 30.0
 MOST_STREAMS: Final = 48
-SAME_DROPS: Final = 0.005
-"""A window counts as a rival if it drops at most so much more of the frames than ours."""
 PROFILES: Final = (
     Profile("fast GPU", 0.002, 0.0004, 16),
     Profile("middle GPU", 0.006, 0.001, 16),
@@ -52,78 +43,6 @@ PROFILES: Final = (
     Profile("CPU", 0.002, 0.025, 8),
 )
 TROUBLES: Final = ("dies", "stalls", "sends garbage", "floods")
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """One run that all policies serve."""
-
-    profile: Profile
-    n_streams: int
-    pattern: str
-    seed: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One kind of load under ours and all windows, as many runs of each as there are seeds.
-
-    Ours and a window are compared run by run, because they serve the same arrivals and the same
-    slow moments: what the runs have in common is no difference between policies.
-    """
-
-    profile: Profile
-    n_streams: int
-    pattern: str
-    ours: Outcome
-    windows: Mapping[float, Outcome]
-    ours_p95_ms: FloatArray
-    windows_p95_ms: Mapping[float, FloatArray]
-
-    @classmethod
-    def of(cls, load: Load, runs: Sequence[Mapping[float, Outcome]]) -> Case:
-        """Return the runs of one kind of load; ours stands under `OURS`."""
-        pooled = {key: Outcome.pooled([run[key] for run in runs]) for key in runs[0]}
-        p95_ms = {key: np.array([run[key].percentile_ms(95) for run in runs]) for key in runs[0]}
-        return cls(
-            load.profile,
-            load.n_streams,
-            load.pattern,
-            pooled.pop(OURS),
-            pooled,
-            p95_ms.pop(OURS),
-            p95_ms,
-        )
-
-    @property
-    def rival_ms(self) -> float:
-        """The window with the best p95 among those that drop no more than ours."""
-        allowed = [
-            window
-            for window, outcome in self.windows.items()
-            if outcome.drop_share <= self.ours.drop_share + SAME_DROPS
-        ]
-        return min(
-            allowed or list(self.windows), key=lambda window: self.windows_p95_ms[window].mean()
-        )
-
-    @property
-    def excess_ms(self) -> float:
-        """By how much our p95 is above that of the rival: mean of the runs."""
-        return float(np.mean(self.ours_p95_ms - self.windows_p95_ms[self.rival_ms]))
-
-    @property
-    def uncertainty_ms(self) -> float:
-        """Half the width of the 95 % confidence interval of `excess_ms`."""
-        differences_ms = self.ours_p95_ms - self.windows_p95_ms[self.rival_ms]
-        return float(STUDENT_T * differences_ms.std(ddof=1) / math.sqrt(differences_ms.size))
-
-    @property
-    def any_excess_ms(self) -> float:
-        """By how much our p95 is above the best of all windows, whatever they drop."""
-        best = min(p95_ms.mean() for p95_ms in self.windows_p95_ms.values())
-        return float(self.ours_p95_ms.mean() - best)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,12 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "leaves when it is full (a batch, or every stream) or so long after its first frame, and "
         "has the same newest-wins slots. It is a rival in a load if it drops at most "
         f"{100 * SAME_DROPS:.1f} points more of the frames than ours there, because whoever drops "
-        "more analyses fresher frames; against the best of all windows, whatever they drop, stands "
-        "a bar of its own. Excess is the mean over the seeds of the difference of the p95 of one "
-        "run, with the half width of its 95 % confidence interval: both policies serve the same "
-        "arrivals. The rival is chosen afterwards, by its p95 in the same runs, in its favour."
+        "more analyses fresher frames; if all do, all are. Those left out stand in a table, and "
+        "against the best of all windows, whatever they drop, stands a bar of its own. Excess is "
+        "the mean over the seeds of the difference of the p95 of one run, with the half width of "
+        "its 95 % confidence interval: both policies serve the same arrivals. The rival is chosen "
+        "afterwards, by its p95 in the same runs, in its favour."
     )
-    add_frontier(report, cases)
+    add_frontier(report, cases, PROFILES)
+    add_left_out(report, cases)
     add_tables(report, cases)
     report.write()
     return 0
@@ -197,16 +118,29 @@ def run_load(load: Load) -> dict[float, Outcome]:
 
 def add_bars(report: Report, cases: Sequence[Case], seconds: float) -> None:
     """Tell how ours stands against the best window of each load."""
-    excess = np.array([case.excess_ms for case in cases])
-    worst = cases[int(np.argmax(excess))]
+    add_excess_bars(report, cases, seconds)
+    add_gain_bars(report, cases)
+    equal = [case for case in cases if case.pattern in ("regular", "aligned")]
+    report.bar(
+        "worst_variation_of_analysed_frames_across_equal_streams",
+        goal="<= 0.05",
+        measured=max(fairness(case) for case in equal),
+        unit="ratio",
+        n=len(equal),
+        note="standard deviation over mean, at every load up to 1.4 of capacity",
+    )
+
+
+def add_excess_bars(report: Report, cases: Sequence[Case], seconds: float) -> None:
+    """Tell where ours is worse than a window, with and without the rule of who is a rival."""
+    worst = max(cases, key=lambda case: case.excess_ms)
     report.bar(
         "worst_p95_excess_over_the_best_fixed_window",
         goal="<= 1.0",
-        measured=excess.max(),
+        measured=worst.excess_ms,
         unit="ms",
         n=len(cases),
-        note=f"{worst.profile.name}, {worst.n_streams} streams, {worst.pattern}: "
-        f"{worst.excess_ms:.2f} ± {worst.uncertainty_ms:.2f}; among windows "
+        note=f"{worst.name}: {worst.excess_ms:.2f} ± {worst.uncertainty_ms:.2f}; among windows "
         f"that drop at most {100 * SAME_DROPS:.1f} points more of the frames; "
         f"{len(SEEDS)} runs of {seconds:.0f} s each",
     )
@@ -218,10 +152,32 @@ def add_bars(report: Report, cases: Sequence[Case], seconds: float) -> None:
         n=len(cases),
         note="the whole 95 % confidence interval of the paired difference is above 1 ms",
     )
+    worst = max(cases, key=lambda case: case.any_excess_ms)
+    report.bar(
+        "worst_p95_excess_whatever_the_window_drops",
+        goal=None,
+        measured=worst.any_excess_ms,
+        unit="ms",
+        n=len(cases),
+        note=f"{worst.name}; without the rule of who is a rival: a window that lets more frames be "
+        "replaced analyses fresher ones",
+    )
+    report.bar(
+        "windows_left_out_as_rivals",
+        goal=None,
+        measured=sum(len(case.left_out) for case in cases),
+        unit="windows",
+        n=len(WINDOWS_MS) * len(cases),
+        note="they drop more of the frames than ours; each stands in a table below",
+    )
+
+
+def add_gain_bars(report: Report, cases: Sequence[Case]) -> None:
+    """Tell how much sooner ours is in the middle of all loads."""
     report.bar(
         "median_p95_excess_over_the_best_fixed_window",
         goal=None,
-        measured=np.median(excess),
+        measured=np.median([case.excess_ms for case in cases]),
         unit="ms",
         n=len(cases),
         note="negative: ours is sooner than the best window chosen afterwards for each load",
@@ -239,26 +195,6 @@ def add_bars(report: Report, cases: Sequence[Case], seconds: float) -> None:
             n=len(gains),
             note=f"worst {min(gains):.2f}, best {max(gains):.1f}",
         )
-    whatever = np.array([case.any_excess_ms for case in cases])
-    worst = cases[int(np.argmax(whatever))]
-    report.bar(
-        "worst_p95_excess_whatever_the_window_drops",
-        goal=None,
-        measured=whatever.max(),
-        unit="ms",
-        n=len(cases),
-        note=f"{worst.profile.name}, {worst.n_streams} streams, {worst.pattern}: a window that "
-        "lets more frames be replaced analyses fresher ones",
-    )
-    spread = max(fairness(case) for case in cases if case.pattern in ("regular", "aligned"))
-    report.bar(
-        "worst_variation_of_analysed_frames_across_equal_streams",
-        goal="<= 0.05",
-        measured=spread,
-        unit="ratio",
-        n=sum(case.pattern in ("regular", "aligned") for case in cases),
-        note="standard deviation over mean, at every load up to 1.4 of capacity",
-    )
 
 
 def fairness(case: Case) -> float:
@@ -305,87 +241,6 @@ def troubled(times: FloatArray, trouble: str, seconds: float) -> FloatArray:
     if trouble == "sends garbage":
         return times[np.mod(times, 2.0) > 1.0]
     return np.sort(np.concatenate([times + shift for shift in np.arange(10) / (10.0 * FPS)]))
-
-
-def add_frontier(report: Report, cases: Sequence[Case]) -> None:
-    """Show latency against throughput for each profile, regular streams."""
-    for profile in PROFILES:
-        rows = []
-        for case in cases:
-            if case.profile is not profile or case.pattern != "regular":
-                continue
-            policies = {"ours": case.ours} | {
-                f"{window:.0f} ms": outcome for window, outcome in case.windows.items()
-            }
-            rows += [
-                [case.n_streams, name, *figures(outcome)] for name, outcome in policies.items()
-            ]
-        report.table(
-            f"Latency against throughput: {profile.name}",
-            ["streams", "policy", *FIGURES],
-            rows,
-            f"a = {1e3 * profile.batch_s:g} ms, b = {1e3 * profile.frame_s:g} ms, at most "
-            f"{profile.max_batch} at once: {profile.capacity_fps:.0f} frames/s. Regular cameras, "
-            f"{FPS:.0f} frames/s each.",
-        )
-
-
-FIGURES: Final = (
-    "p50, ms",
-    "p95, ms",
-    "p99, ms",
-    "analysed, %",
-    "replaced, %",
-    "stale, %",
-    "mean batch",
-    "detector busy, %",
-)
-
-
-def figures(outcome: Outcome) -> list[float]:
-    """Return the columns of `FIGURES`."""
-    share = 100.0 / max(1, outcome.n_arrived)
-    return [
-        *(outcome.percentile_ms(percent) for percent in (50.0, 95.0, 99.0)),
-        100.0 * (1.0 - outcome.drop_share),
-        share * outcome.drops["replaced"],
-        share * outcome.drops["stale"],
-        float(outcome.batch_sizes.mean()) if outcome.batch_sizes.size else math.nan,
-        100.0 * outcome.busy_share,
-    ]
-
-
-def add_tables(report: Report, cases: Sequence[Case]) -> None:
-    """Show every load, worst first."""
-    rows = [
-        [
-            case.profile.name,
-            case.n_streams,
-            case.pattern,
-            case.ours.percentile_ms(95),
-            *(case.windows[window].percentile_ms(95) for window in WINDOWS_MS),
-            100.0 * case.ours.drop_share,
-            100.0 * case.windows[case.rival_ms].drop_share,
-            case.excess_ms,
-            case.uncertainty_ms,
-        ]
-        for case in sorted(cases, key=lambda case: -case.excess_ms)
-    ]
-    report.table(
-        "All loads, p95 in ms",
-        [
-            "detector",
-            "streams",
-            "arrivals",
-            "ours",
-            *(f"{window:.0f} ms" for window in WINDOWS_MS),
-            "ours drops, %",
-            "rival drops, %",
-            "excess",
-            "±",
-        ],
-        rows,
-    )
 
 
 if __name__ == "__main__":

@@ -46,8 +46,10 @@ def test_a_model_is_proven_and_its_memory_is_back() -> None:
 
 def test_a_step_whose_memory_is_known_is_found_in_this_process() -> None:
     held = held_bytes()
+    # What an earlier test left of its segments serves this one too.
+    free = held - torch.cuda.memory_allocated()
     result = BatchFinder(square_step, held + 512 * MIB, HERE).find()
-    assert result.n_max == 8
+    assert 8 <= result.n_max <= 8 + -(-free // (64 * MIB))
     assert torch.cuda.memory_reserved() < held + 64 * MIB
 
 

@@ -185,11 +185,15 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--processes",
-        type=_whole,
-        default=0,
+        type=_whole_or_auto,
+        default="auto",
         metavar="N",
-        help="analyse in so many other processes; pays from about 12 streams on, where cores are "
-        "free (0: in this one)",
+        help="analyse in so many other processes (0: in this one; auto, the default: none for up "
+        "to 8 streams or a network on the CPU, else one for each 4 streams, at most half of the "
+        "cores)",
+    )
+    parser.add_argument(
+        "--jpeg", action="store_true", help="the pictures come as JPEG files, decoded in time"
     )
     parser.add_argument("--sweep", action="store_true", help="find the most streams that are held")
     parser.add_argument("--clip", type=Path, help="pictures of yours; the synthetic athlete's else")
@@ -210,6 +214,10 @@ def _whole(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
     return value
+
+
+def _whole_or_auto(text: str) -> int | None:
+    return None if text == "auto" else _whole(text)
 
 
 def _rate(text: str) -> float:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -20,12 +18,14 @@ from pose_analyzer import __version__
 from pose_analyzer.errors import VideoError
 from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.export_frames import synthetic_frames
+from pose_analyzer.inference.detector import TimedDetector
+from pose_analyzer.inference.jpeg_head import jpeg_frame
 from pose_analyzer.multi_stream_processor import ProcessorConfig
-from pose_analyzer.pipeline import StreamPipeline
-from pose_analyzer.pose_detector import MediaPipePoseDetector, PoseDetector, make_detector
-from pose_analyzer.serving.live_stream import FramePipeline, StreamConfig
+from pose_analyzer.pose_detector import MediaPipePoseDetector, make_detector
+from pose_analyzer.serving.live_stream import StreamConfig
 from pose_analyzer.serving.pipeline_processes import PipelineProcesses
-from pose_analyzer.stream_load import LoadResult, LoadSpec, holds, most_streams, run_load
+from pose_analyzer.stream_capacity import holds, most_streams
+from pose_analyzer.stream_load import LoadResult, LoadSpec, run_load
 from pose_analyzer.types import Frame, ImageArray
 from pose_analyzer.video_source import VideoFile
 
@@ -46,27 +46,37 @@ def run_bench(args: argparse.Namespace) -> int:
         If the clip, the weights or the detector's library are missing.
     """
     pictures = _pictures(args.clip, SIZES[args.size])
+    exercise = load_exercise("squat")
     sys.setswitchinterval(SWITCH_S)
-    with _detector(args) as detector, _pipelines(args.processes) as make_pipeline:
+    with _detector(args) as detector:
+        files = [_as_jpeg(picture) for picture in pictures] if args.jpeg else []
         for _ in range(_WARM_UPS):
             detector.detect([Frame(picture, 0.0, 0) for picture in pictures[: args.streams]])
+            detector.detect([jpeg_frame(data, 0.0, 0) for data in files[: args.streams]])
 
         def measure(n_streams: int) -> LoadResult:
-            spec = LoadSpec(
-                n_streams,
-                args.fps,
-                args.seconds,
-                stream=StreamConfig(budget_s=args.budget / 1e3),
-                processor=ProcessorConfig(n_workers=max(2, 2 * args.processes)),
-            )
-            found = run_load(detector, spec, capture, make_pipeline)
+            with _processes(args, detector, n_streams) as processes:
+                spec = LoadSpec(
+                    n_streams,
+                    args.fps,
+                    args.seconds,
+                    stream=StreamConfig(budget_s=args.budget / 1e3),
+                    processor=ProcessorConfig(n_workers=processes.n_workers),
+                )
+                found = run_load(detector, spec, capture, lambda: processes.open(exercise))
+            n_processes[n_streams] = processes.n_processes
             print(_line(n_streams, found, args.budget), flush=True)
             return found
 
-        def capture(stream: int, index: int) -> ImageArray:
-            return pictures[(7 * stream + index) % len(pictures)]
+        def capture(stream: int, index: int) -> ImageArray | bytes:
+            chosen = files or pictures
+            return chosen[(7 * stream + index) % len(chosen)]
 
-        print(f"{detector.name}, {args.size} at {args.fps:g} a second, {args.seconds:g} s each")
+        n_processes: dict[int, int] = {}
+        how = f" as JPEG, decoded by {detector.jpeg_decoder}," if args.jpeg else ""
+        print(
+            f"{detector.name}, {args.size}{how} at {args.fps:g} a second, {args.seconds:g} s each"
+        )
         if args.sweep:
             most, tried = most_streams(measure, args.budget)
             print(f"holds {most} streams: 99 % within {args.budget:g} ms, at most .1 % dropped")
@@ -76,23 +86,25 @@ def run_bench(args: argparse.Namespace) -> int:
             most = args.streams if is_held else 0
             print(f"{args.streams} streams are {'' if is_held else 'not '}held")
         if args.out is not None:
-            _write(args, detector.name, most, tried)
+            _write(args, detector, most, tried, n_processes)
             print(f"wrote {args.out}")
     return 0
 
 
-@contextlib.contextmanager
-def _pipelines(n_processes: int) -> Iterator[Callable[[], FramePipeline]]:
-    """Give what makes the analysis of a stream, in this process (0) or in others."""
-    exercise = load_exercise("squat")
-    if n_processes == 0:
-        yield lambda: StreamPipeline(exercise)
-        return
-    with PipelineProcesses(n_processes) as processes:
-        yield lambda: processes.open(exercise)
+def _processes(
+    args: argparse.Namespace, detector: TimedDetector, n_streams: int
+) -> PipelineProcesses:
+    """Return as many processes as asked for, or as so many streams need."""
+    if args.processes is None:
+        return PipelineProcesses.for_streams(n_streams, is_network_on_cpu=detector.is_on_cpu)
+    return PipelineProcesses(args.processes)
 
 
-def _detector(args: argparse.Namespace) -> PoseDetector:
+def _as_jpeg(picture: ImageArray) -> bytes:
+    return cv2.imencode(".jpg", picture)[1].tobytes()
+
+
+def _detector(args: argparse.Namespace) -> TimedDetector:
     detector = make_detector(
         args.detector, args.weights, args.device, download=args.download_weights
     )
@@ -132,7 +144,11 @@ def _line(n_streams: int, found: LoadResult, budget_ms: float) -> str:
 
 
 def _write(
-    args: argparse.Namespace, detector: str, most: int, tried: dict[int, LoadResult]
+    args: argparse.Namespace,
+    detector: TimedDetector,
+    most: int,
+    tried: dict[int, LoadResult],
+    n_processes: dict[int, int],
 ) -> None:
     """Write what was measured as JSON: all that is needed to compare machines."""
     report = {
@@ -140,16 +156,17 @@ def _write(
         "version": __version__,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}",
-        "detector": detector,
+        "detector": detector.name,
+        "jpeg_decoder": detector.jpeg_decoder if args.jpeg else None,
         "size": args.size,
         "fps": args.fps,
         "seconds": args.seconds,
         "budget_ms": args.budget,
-        "analysis_processes": args.processes,
         "most_streams_held": most,
         "runs": [
             {
                 "streams": n_streams,
+                "analysis_processes": n_processes[n_streams],
                 "frames_per_second": round(found.fps, 2),
                 "n": len(found.latency_ms),
                 "p50_ms": _rounded(found.percentile_ms(50)),

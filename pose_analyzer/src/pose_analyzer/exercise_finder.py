@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from pose_analyzer.errors import ExerciseError
 from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.exercise_recognizer import NONE, WATCHED_S, ExerciseRecognizer, Recognition
 from pose_analyzer.kalman_smoother import KalmanSmoother
+from pose_analyzer.lifetime import Closing
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import DetectorStats, PoseDetector
 from pose_analyzer.pose_tracker import PoseTracker
@@ -91,7 +91,7 @@ class ExerciseFinder:
         return pipeline.rep_count > 0
 
 
-class RememberingDetector:
+class RememberingDetector(Closing):
     """A detector that has seen the beginning of a clip already and does not look again.
 
     Parameters
@@ -130,17 +130,6 @@ class RememberingDetector:
     def close(self) -> None:
         """Close the detector."""
         self._detector.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def require_exercise(recognition: Recognition) -> str:

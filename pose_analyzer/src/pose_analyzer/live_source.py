@@ -5,11 +5,12 @@ These give every frame once, when it is there. Which frames are analysed is deci
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +24,21 @@ LEAST_STEP_S: Final = 1e-4
 _FALLBACK_FPS: Final = 30.0
 """For a camera that does not tell its rate: the commonest one."""
 _ADDRESS: Final = re.compile(r"(rtsps?|https?)://\S+", re.IGNORECASE)
+
+
+@runtime_checkable
+class TimedSource(Protocol):
+    """Something that decodes and says how long that takes."""
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds that decoding the last frame took; NaN if that is not known."""
+        ...
+
+
+def decode_seconds(source: object) -> float:
+    """Return how long a source decoded its last frame; NaN where it does not tell."""
+    return source.decode_s if isinstance(source, TimedSource) else math.nan
 
 
 class PacedFile:
@@ -43,6 +59,8 @@ class PacedFile:
     """
 
     n_frames_estimate: int | None
+    decode_s: float = math.nan
+    """Seconds that reading and decoding the last frame took."""
 
     def __init__(
         self,
@@ -78,7 +96,7 @@ class PacedFile:
         index, offset_s = 0, 0.0
         while not self._stopped.is_set():
             end_s = offset_s
-            for frame in self._source:
+            for frame in self._timed():
                 time_s = offset_s + frame.time_s
                 wait_s = start_s + time_s - self._clock()
                 if wait_s > 0.0:
@@ -91,6 +109,16 @@ class PacedFile:
             if not self._loops or end_s == offset_s:
                 return
             offset_s = end_s
+
+    def _timed(self) -> Iterator[Frame]:
+        frames = iter(self._source)
+        while True:
+            started_s = self._clock()
+            frame = next(frames, None)
+            if frame is None:
+                return
+            self.decode_s = self._clock() - started_s
+            yield frame
 
 
 class Capture(Protocol):
@@ -123,6 +151,11 @@ class _CaptureSource:
         self.width, self.height = int(capture.get(3)), int(capture.get(4))
         fps = capture.get(5)
         self.fps = fps if np.isfinite(fps) and fps > 0.0 else _FALLBACK_FPS
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds that decoding the last frame took; NaN where the driver decodes."""
+        return decode_seconds(self._capture)
 
     def close(self) -> None:
         """End the iteration after the picture that is being read. Any thread may call it."""

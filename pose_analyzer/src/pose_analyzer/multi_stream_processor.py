@@ -17,14 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
 
-from pose_analyzer.errors import (
-    PoseAnalyzerError,
-    StreamClosedError,
-    StreamError,
-)
+from pose_analyzer.errors import StreamClosedError
+from pose_analyzer.lifetime import Closing
 from pose_analyzer.serving.batch_runner import BatchDetector, BatchRunner
 from pose_analyzer.serving.batch_scheduler import BatchScheduler, SchedulerConfig
 from pose_analyzer.serving.frame_mailbox import FrameMailbox
@@ -40,17 +35,13 @@ from pose_analyzer.serving.observer import NO_OBSERVER, Observer
 from pose_analyzer.serving.ordered_pool import Lane, OrderedPool
 from pose_analyzer.serving.result_queue import LiveResult, ResultQueue
 from pose_analyzer.serving.scheduling_loop import MOST_UNANALYSED, SchedulingLoop
+from pose_analyzer.serving.source_readers import SourceReaders
 from pose_analyzer.serving.stream_ledger import StreamCounts
 from pose_analyzer.serving.stream_registry import StreamRegistry
 from pose_analyzer.serving.stream_state import StreamState
-from pose_analyzer.types import Frame
+from pose_analyzer.types import AnyFrame
 
 logger = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class _Closable(Protocol):
-    def close(self) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +67,7 @@ class ProcessorConfig:
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
 
 
-class MultiStreamProcessor:
+class MultiStreamProcessor(Closing):
     """Analyses live streams with one detector. A context manager: leaving it closes it.
 
     Parameters
@@ -125,8 +116,9 @@ class MultiStreamProcessor:
             clock=clock,
             idle_s=self._config.idle_s,
         )
+        self._readers = SourceReaders(self.push, self._streams, observer)
+        self._streams.on_closed = self._readers.end
         self._lock = threading.Lock()
-        self._readers: list[tuple[threading.Thread, Iterable[Frame]]] = []
         self._is_closed = False
         self._thread = threading.Thread(target=self._loop.run, name="scheduler", daemon=True)
         self._thread.start()
@@ -173,15 +165,16 @@ class MultiStreamProcessor:
         self._streams.add(LiveStream(stream_id, pipeline, config, self._clock(), target, lane))
         return results
 
-    def push(self, stream_id: str, frame: Frame, captured_s: float | None = None) -> bool:
+    def push(self, stream_id: str, frame: AnyFrame, captured_s: float | None = None) -> bool:
         """Offer a frame. From any thread; waits only for a stream that loses none.
 
         Parameters
         ----------
         stream_id : str
             An open stream.
-        frame : Frame
-            Its image is kept until it is analysed, and must not be changed.
+        frame : Frame or JpegFrame
+            Its image is kept until it is analysed, and must not be changed. JPEG waits as it is,
+            and is decoded with its batch.
         captured_s : float, optional
             When it was captured, on the processor's clock; now by default.
 
@@ -210,7 +203,7 @@ class MultiStreamProcessor:
             self._streams.drop(stream, cause)
         return cause is None
 
-    def attach(self, stream_id: str, source: Iterable[Frame]) -> None:
+    def attach(self, stream_id: str, source: Iterable[AnyFrame]) -> None:
         """Read a source into an open stream, in a thread of its own, at the source's pace.
 
         When it ends, the stream is closed after its last frame; when it raises, with that error.
@@ -219,21 +212,15 @@ class MultiStreamProcessor:
         ----------
         stream_id : str
             An open stream.
-        source : iterable of Frame
-            A camera, a network stream, a file. Its ``close``, if it has one, is called when the
-            processor is closed, and should end a read under way.
+        source : iterable of Frame or JpegFrame
+            A camera, a network stream, a file. Its ``close``, if it has one, is called as soon as
+            the stream is closed, by another thread, and should end a read under way. The observer
+            is told its ``decode_s``, if it has that: the seconds that decoding took.
         """
-        stream = self._streams.get(stream_id)
-        thread = threading.Thread(
-            target=self._read, args=(stream, source), name=f"reader {stream_id}", daemon=True
-        )
-        with self._lock:
-            self._readers = [pair for pair in self._readers if pair[0].is_alive()]
-            self._readers.append((thread, source))
-            thread.start()
+        self._readers.start(self._streams.get(stream_id), source)
 
     def close_stream(self, stream_id: str) -> None:
-        """Close a stream: what waits is dropped, what was detected is still delivered."""
+        """Close a stream and its source: what waits is dropped, what was detected is delivered."""
         with contextlib.suppress(StreamClosedError):
             self._streams.close(self._streams.get(stream_id), None)
 
@@ -273,32 +260,18 @@ class MultiStreamProcessor:
             if self._is_closed:
                 return
             self._is_closed = True
-            readers = list(self._readers)
         self._streams.close_all()
-        for _, source in readers:
-            _close_source(source)
         self._loop.is_stopped = True
         self._mailbox.wake()
-        threads = [self._thread, *(thread for thread, _ in readers)]
-        for thread in threads:
-            thread.join(max(0.0, end_s - time.monotonic()))
+        self._thread.join(max(0.0, end_s - time.monotonic()))
+        alive = self._readers.join(end_s)
         is_done = self._pool.close(max(0.0, end_s - time.monotonic()))
         self._loop.is_abandoned = True
         self._streams.give_up()
-        alive = [thread.name for thread in threads if thread.is_alive()]
+        if self._thread.is_alive():
+            alive.append(self._thread.name)
         if alive or not is_done:
             logger.error("still at work after %.1f s: %s", timeout_s, ", ".join(alive))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _analyse(self, detected: DetectedFrame) -> None:
         queued = detected.queued
@@ -317,12 +290,8 @@ class MultiStreamProcessor:
             )
         except Exception as exc:
             logger.exception("stream %r ends: its analysis failed", stream.stream_id)
-            error = StreamError(
-                f"stream {stream.stream_id!r} ended at frame {frame.index}, because its analysis "
-                f"failed ({type(exc).__name__}: {exc}); open it again"
-            )
-            error.__cause__ = exc
             stream.is_failed = True
+            error = stream.failure(f"its analysis of frame {frame.index}", exc)
             self._streams.close(stream, error)
             self._streams.drop(stream, "failed")
             return
@@ -331,30 +300,3 @@ class MultiStreamProcessor:
         if n_displaced > 0:
             self._observer.dropped("backpressure", n_displaced)
         self._streams.end_if_done(stream)
-
-    def _read(self, stream: LiveStream, source: Iterable[Frame]) -> None:
-        error: PoseAnalyzerError | None = None
-        try:
-            for frame in source:
-                if stream.is_closed:
-                    break
-                self.push(stream.stream_id, frame)
-        except StreamClosedError:
-            return
-        except PoseAnalyzerError as exc:
-            error = exc
-        except Exception as exc:
-            logger.exception("stream %r ends: its source failed", stream.stream_id)
-            error = StreamError(
-                f"stream {stream.stream_id!r} ended, because its source failed "
-                f"({type(exc).__name__}: {exc}); open it again"
-            )
-            error.__cause__ = exc
-        self._streams.drain(stream, error)
-
-
-def _close_source(source: Iterable[Frame]) -> None:
-    if isinstance(source, _Closable):
-        # A generator that another thread is in cannot be closed; it ends with its next frame.
-        with contextlib.suppress(ValueError):
-            source.close()

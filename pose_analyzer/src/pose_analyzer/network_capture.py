@@ -5,7 +5,9 @@ OpenCV takes the allowed protocols, if at all, from the environment of the whole
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -51,6 +53,9 @@ class NetworkCapture:
     """
 
     def __init__(self, address: str) -> None:
+        self.decode_s = math.nan
+        """Seconds that decoding the last picture took; NaN before it."""
+        self._spent_s = 0.0
         self._av = load_av()
         scheme, rest = address.split("://", 1)
         try:
@@ -85,7 +90,11 @@ class NetworkCapture:
         """Return whether there was another picture, and it: upright, BGR."""
         if self._container is None or not (self._waiting or self._decode()):
             return False, None
-        return True, self._to_image(self._waiting.popleft())
+        started_s = time.perf_counter()
+        image = self._to_image(self._waiting.popleft())
+        self.decode_s = self._spent_s + time.perf_counter() - started_s
+        self._spent_s = 0.0
+        return True, image
 
     def get(self, propId: int, /) -> float:  # noqa: N803
         """Return width (3), height (4) or rate (5), by the numbers of OpenCV."""
@@ -106,10 +115,13 @@ class NetworkCapture:
                 return False
             if packet is None:
                 return False
+            started_s = time.perf_counter()
             try:
                 pictures = packet.decode()
             except self._av.FFmpegError:
                 continue
+            finally:
+                self._spent_s += time.perf_counter() - started_s
             self._waiting.extend(picture for picture in pictures if not picture.is_corrupt)
             if self._waiting:
                 return True

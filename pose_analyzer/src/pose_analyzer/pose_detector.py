@@ -19,7 +19,10 @@ from pose_analyzer.inference.backends.onnx_runtime import (
     open_session,
 )
 from pose_analyzer.inference.backends.openvino_model import open_openvino_session
-from pose_analyzer.inference.backends.ultralytics_model import UltralyticsPose, download_weights
+from pose_analyzer.inference.backends.ultralytics_model import (
+    UltralyticsPose,
+    find_or_fetch_weights,
+)
 from pose_analyzer.inference.detector import (
     DetectorStats,
     PoseBackend,
@@ -31,7 +34,7 @@ from pose_analyzer.inference.engine import PoseEngine
 from pose_analyzer.inference.engine_batch import EngineConfig
 from pose_analyzer.inference.network_precision import Precision
 from pose_analyzer.inference.pose_network import load_pose_network
-from pose_analyzer.inference.weights import download_target, exported_network, find_weights
+from pose_analyzer.inference.weights import exported_network, find_weights
 
 __all__ = [
     "DETECTOR_NAMES",
@@ -119,12 +122,12 @@ class _YoloOptions:
 class YOLOPosev11Detector(TimedDetector):
     """A YOLO pose network: the 17 COCO keypoints of several people.
 
-    On an NVIDIA GPU, ``.pt`` and ``.onnx`` weights of YOLO11 and YOLOv8 run in our batched engine.
-    Otherwise ``.onnx`` files run in ONNX Runtime and OpenVINO folders (or their ``.xml``) in
-    OpenVINO, with our own pre- and postprocessing; ``.pt`` weights and TensorRT engines run in
-    Ultralytics. A folder that `pose-analyzer export` made is taken by its name. Frames are
-    independent of each other, so one detector serves any number of streams. The foot keypoints are
-    NaN.
+    On an NVIDIA GPU, ``.pt`` and ``.onnx`` weights of YOLO11 and YOLOv8 run in our batched engine,
+    which has JPEG decoded on the GPU or by threads, whichever is faster. Otherwise ``.onnx`` files
+    run in ONNX Runtime and OpenVINO folders (or their ``.xml``) in OpenVINO, with our own pre- and
+    postprocessing; ``.pt`` weights and TensorRT engines run in Ultralytics. A folder that
+    `pose-analyzer export` made is taken by its name. Frames are independent of each other, so one
+    detector serves any number of streams. The foot keypoints are NaN.
 
     Parameters
     ----------
@@ -179,24 +182,15 @@ class YOLOPosev11Detector(TimedDetector):
             raise ValueError(
                 f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}"
             )
-        path = _yolo_weights(weights, download=download)
+        path = find_or_fetch_weights(weights, download=download)
         options = _YoloOptions(device, confidence, image_size, threads, precision)
-        super().__init__(path.name, _yolo_backend(path, options))
+        backend = _yolo_backend(path, options)
+        super().__init__(path.name, backend, is_on_cpu=_is_on_cpu(backend, path, device))
 
 
 def _require_share(name: str, value: float) -> None:
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name} must be in [0, 1], got {value}")
-
-
-def _yolo_weights(weights: str | Path | None, *, download: bool) -> Path:
-    """Return the path of the weights, fetching them first if asked to and needed."""
-    try:
-        return find_weights(weights)
-    except WeightsMissingError:
-        if not download:
-            raise
-    return download_weights(download_target(weights))
 
 
 def _yolo_backend(path: Path, options: _YoloOptions) -> PoseBackend:
@@ -220,6 +214,13 @@ def _yolo_backend(path: Path, options: _YoloOptions) -> PoseBackend:
     return UltralyticsPose(
         network, options.confidence, options.image_size, options.device, options.threads
     )
+
+
+def _is_on_cpu(backend: PoseBackend, path: Path, device: str | None) -> bool:
+    """Return whether a network takes the time of the CPU's cores."""
+    if not isinstance(backend, OnnxPose):
+        return not _has_cuda(device)
+    return exported_network(path).suffix == ".xml" or device == "cpu" or not has_gpu_provider()
 
 
 def _open_engine(path: Path, options: _YoloOptions) -> PoseEngine:
@@ -251,7 +252,7 @@ def make_detector(
     device: str | None = None,
     *,
     download: bool = False,
-) -> PoseDetector:
+) -> TimedDetector:
     """Return a detector by name.
 
     Parameters

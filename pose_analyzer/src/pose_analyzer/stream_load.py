@@ -17,16 +17,17 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from pose_analyzer.errors import StreamClosedError
+from pose_analyzer.inference.jpeg_head import jpeg_size
 from pose_analyzer.multi_stream_processor import MultiStreamProcessor, ProcessorConfig
 from pose_analyzer.serving.batch_runner import BatchDetector
 from pose_analyzer.serving.live_stream import FramePipeline, StreamConfig
 from pose_analyzer.serving.observer import STAGES, DropCause, Stage
 from pose_analyzer.serving.result_queue import LiveResult, StreamEnd
-from pose_analyzer.types import FloatArray, Frame, ImageArray
+from pose_analyzer.types import AnyFrame, FloatArray, Frame, ImageArray, JpegFrame
 
-Capture: TypeAlias = Callable[[int, int], ImageArray | None]
-"""Takes the number of the stream and of the frame; returns the picture, decoded if it must be.
-None ends the stream. It may take its time, as a decoder does."""
+Capture: TypeAlias = Callable[[int, int], ImageArray | bytes | None]
+"""Takes the number of the stream and of the frame; returns the picture, or a JPEG file that the
+processor decodes. None ends the stream. It may take its time, as a decoder does."""
 
 _MOST_SAMPLES: Final = 200_000
 
@@ -109,7 +110,9 @@ class LoadResult:
 
     @property
     def drop_share(self) -> float:
-        """Share of the captured frames that were not analysed."""
+        """Share of the captured frames that were not analysed; NaN if none was captured."""
+        if self.n_captured == 0:
+            return float("nan")
         return 1.0 - min(len(self.latency_ms) / self.n_captured, 1.0)
 
     def percentile_ms(self, percent: float, streams: Sequence[int] | None = None) -> float:
@@ -185,11 +188,17 @@ class _Camera:
                 return
             self.captured_s.append(due_s)
             try:
-                frame = Frame(picture, index * self._interval_s, index)
-                processor.push(self.stream_id, frame, captured_s=due_s)
+                processor.push(self.stream_id, self._frame(picture, index), captured_s=due_s)
             except StreamClosedError:
                 return
             index += 1
+
+    def _frame(self, picture: ImageArray | bytes, index: int) -> AnyFrame:
+        time_s = index * self._interval_s
+        if isinstance(picture, bytes):
+            height, width = jpeg_size(picture) or (0, 0)
+            return JpegFrame(picture, time_s, index, height, width)
+        return Frame(picture, time_s, index)
 
 
 def run_load(
@@ -261,50 +270,3 @@ def _result(
         seconds=to_s - from_s,
         cpu_s=cpu_s,
     )
-
-
-def holds(result: LoadResult, budget_ms: float, drop_share: float = 0.001) -> bool:
-    """Tell whether 99 % of the frames came within the budget, and hardly any was dropped."""
-    return result.percentile_ms(99.0) <= budget_ms and result.drop_share <= drop_share
-
-
-def most_streams(
-    measure: Callable[[int], LoadResult], budget_ms: float, most: int = 128
-) -> tuple[int, dict[int, LoadResult]]:
-    """Return how many streams are held within a budget, and all that was measured on the way.
-
-    Doubles until they are not, then halves the interval.
-
-    Parameters
-    ----------
-    measure : callable
-        Takes a number of streams, returns what became of their frames.
-    budget_ms : float
-        Limit of the 99th percentile from capture to analysis.
-    most : int
-        More are not tried.
-
-    Returns
-    -------
-    int
-        0 if not even one is held.
-    dict
-        By number of streams.
-    """
-    tried: dict[int, LoadResult] = {}
-
-    def is_held(n_streams: int) -> bool:
-        tried[n_streams] = measure(n_streams)
-        return holds(tried[n_streams], budget_ms)
-
-    low, high = 0, 1
-    while high <= most and is_held(high):
-        low, high = high, 2 * high
-    high = min(high, most + 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if is_held(middle):
-            low = middle
-        else:
-            high = middle
-    return low, tried

@@ -49,6 +49,33 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class JpegFrame:
+    """One picture of a stream as it came: a JPEG file, decoded when its turn has come.
+
+    `inference.jpeg_head.jpeg_frame` makes it of a file and reads its size.
+
+    Attributes
+    ----------
+    data : bytes
+        The file. Pixels are taken as they are stored; a note on how to turn them is passed over.
+    time_s, index
+        As of `Frame`.
+    height, width : int
+        Of the picture in pixels, in which its results are.
+    """
+
+    data: bytes
+    time_s: float
+    index: int
+    height: int
+    width: int
+
+
+AnyFrame: TypeAlias = Frame | JpegFrame
+"""What a live stream takes."""
+
+
+@dataclass(frozen=True, slots=True)
 class PoseDetections:
     """Everybody a detector saw in one frame, best first.
 

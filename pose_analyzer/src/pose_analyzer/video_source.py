@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from pose_analyzer.errors import DependencyMissingError, NoVideoError, VideoError
+from pose_analyzer.lifetime import Closing
 from pose_analyzer.types import Frame, ImageArray
 
 if TYPE_CHECKING:
-    from types import ModuleType, TracebackType
+    from types import ModuleType
 
     from av import VideoFrame, VideoStream
     from av.container import InputContainer
@@ -100,7 +101,7 @@ class PictureGeometry:
         return self.scaled_width if self.transposed else self.scaled_height
 
 
-class VideoFile:
+class VideoFile(Closing):
     """A video file, opened and checked; iterate over it as often as needed.
 
     Parameters
@@ -194,17 +195,6 @@ class VideoFile:
         if self._n_damaged > 0:
             return (f"{self._n_damaged} damaged pieces of the file were skipped",)
         return ()
-
-    def __enter__(self) -> VideoFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End an iteration that is under way. Safe to call twice."""

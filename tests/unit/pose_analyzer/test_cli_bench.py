@@ -12,17 +12,25 @@ from pose_analyzer.cli import main
 
 @pytest.mark.model
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [0, 1])
+@pytest.mark.parametrize(
+    ("options", "n_processes", "decoder"),
+    [([], 0, None), (["--processes", "1"], 1, None), (["--jpeg"], 0, "threads")],
+)
 def test_a_bench_prints_and_writes_what_it_measured(
-    processes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    n_processes: int,
+    decoder: str | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "bench.json"
     arguments = "bench --streams 1 --fps 5 --seconds 1 --size 480p --detector mediapipe --out"
-    assert main([*arguments.split(), str(out), "--processes", str(processes)]) == 0
+    assert main([*arguments.split(), str(out), *options]) == 0
     assert "frames/s" in capsys.readouterr().out
     report = json.loads(out.read_text())
-    assert report["analysis_processes"] == processes
+    assert report["jpeg_decoder"] == decoder
     (run,) = report["runs"]
+    assert run["analysis_processes"] == n_processes
     assert run["streams"] == 1
     assert 1 <= run["n"] <= 7
     assert 0.0 < run["p50_ms"] <= run["p99_ms"]
@@ -30,7 +38,13 @@ def test_a_bench_prints_and_writes_what_it_measured(
 
 @pytest.mark.parametrize(
     "wrong",
-    [["--streams", "0"], ["--fps", "-1"], ["--size", "8p"], ["--processes", "-1"]],
+    [
+        ["--streams", "0"],
+        ["--fps", "-1"],
+        ["--size", "8p"],
+        ["--processes", "-1"],
+        ["--processes", "few"],
+    ],
 )
 def test_a_load_of_nothing_is_refused(wrong: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

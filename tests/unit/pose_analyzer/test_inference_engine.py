@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,9 +13,10 @@ from pose_analyzer.errors import DetectorError
 from pose_analyzer.inference.detector import StageListener, TimedDetector
 from pose_analyzer.inference.engine import PoseEngine
 from pose_analyzer.inference.engine_batch import EngineConfig
+from pose_analyzer.inference.jpeg_head import jpeg_frame
 from pose_analyzer.inference.pose_network import PoseNetwork
 from pose_analyzer.skeleton import N_COCO
-from pose_analyzer.types import FloatArray, Frame, ImageArray
+from pose_analyzer.types import FloatArray, Frame, ImageArray, JpegFrame
 
 STRIDE = 32
 
@@ -245,6 +247,41 @@ def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
 
 
 # --- behind the detector -------------------------------------------------------------------------
+
+
+def as_jpeg(frame: Frame) -> JpegFrame:
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 100]
+    return jpeg_frame(cv2.imencode(".jpg", frame.image, quality)[1].tobytes(), 0.0, 0)
+
+
+def test_jpeg_and_frames_are_mixed_and_results_are_in_pixels_of_the_jpeg() -> None:
+    # The largest is decoded at half its size.
+    frames = [frame(3), frame(5, (360, 640)), frame(2), frame(4, (720, 1280)), frame(-1)]
+    mixed = [as_jpeg(each) if place % 2 else each for place, each in enumerate(frames)]
+    with TimedDetector("bright", engine_on()[0]) as detector:
+        assert detector.jpeg_decoder == "threads, half size"
+        expected = detector.detect(frames)
+        for found, wanted in zip(detector.detect(mixed), expected, strict=True):
+            np.testing.assert_allclose(found.keypoints, wanted.keypoints, atol=0.2)
+            np.testing.assert_allclose(found.boxes, wanted.boxes, atol=0.2)
+
+
+def test_what_was_decoded_before_is_detected_without_decoding() -> None:
+    with TimedDetector("bright", engine_on()[0]) as detector:
+        ready = detector.decode([as_jpeg(frame(3)), as_jpeg(frame(5, (720, 1280)))])
+        found = detector.detect([each for each in ready if each is not None])
+        assert [people.n_people for people in found] == [1, 1]
+        np.testing.assert_allclose(found[0].keypoints[0, 5, 0], 3 * STRIDE, atol=0.2)
+        np.testing.assert_allclose(found[1].keypoints[0, 5, 0], 20 * STRIDE, atol=0.8)
+
+
+def test_a_jpeg_that_is_none_is_named_and_the_detector_goes_on() -> None:
+    bad = JpegFrame(b"\xff\xd8 no picture", 0.0, 1, 180, 320)
+    with TimedDetector("bright", engine_on()[0]) as detector:
+        with pytest.raises(DetectorError, match="frame 1 of the batch"):
+            detector.detect([frame(1), bad])
+        assert detector.decode([bad]) == [None]
+        assert len(detector.detect(FRAMES)) == len(FRAMES)
 
 
 def test_the_detector_tells_stages_and_largest_batch() -> None:

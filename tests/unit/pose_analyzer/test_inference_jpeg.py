@@ -7,14 +7,12 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
 
 from pose_analyzer.inference.jpeg import (
     Decoded,
     DecodedJpeg,
     ThreadedJpegDecoder,
     choose_jpeg_decoder,
-    jpeg_size,
 )
 from pose_analyzer.types import ImageArray, PoseDetections
 
@@ -27,24 +25,6 @@ def jpeg(height: int, width: int, seed: int = 0) -> bytes:
 
 def opened(data: bytes) -> ImageArray:
     return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), np.uint8)
-
-
-@given(height=st.integers(1, 300), width=st.integers(1, 300))
-@settings(max_examples=25, deadline=None)
-def test_the_size_is_read_from_the_head(height: int, width: int) -> None:
-    assert jpeg_size(jpeg(height, width)) == (height, width)
-
-
-@given(data=st.binary(max_size=60), is_marked=st.booleans())
-def test_what_is_no_jpeg_has_no_size(data: bytes, is_marked: bool) -> None:
-    head = b"\xff\xd8" if is_marked else b""
-    size = jpeg_size(head + data)
-    assert size is None or (is_marked and min(size) > 0)
-
-
-@pytest.mark.parametrize("end", [2, 10, 100])
-def test_a_head_that_is_cut_has_no_size(end: int) -> None:
-    assert jpeg_size(jpeg(64, 96)[:end]) is None
 
 
 def test_threads_give_what_opencv_gives_in_order() -> None:
@@ -94,6 +74,9 @@ class Slow:
     def decode(self, files: Sequence[bytes]) -> Decoded:
         self._clock[0] += next(self._seconds)
         return [None for _ in files]
+
+    def close(self) -> None:
+        """Hold nothing."""
 
 
 def test_the_faster_decoder_is_chosen_whatever_its_first_call_takes() -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pose_analyzer.errors import VideoError
-from pose_analyzer.live_source import CameraSource, PacedFile, RtspSource
+from pose_analyzer.live_source import CameraSource, PacedFile, RtspSource, decode_seconds
 from pose_analyzer.report.video_writer import VideoWriter
-from pose_analyzer.types import ImageArray
+from pose_analyzer.types import Frame, ImageArray
 from pose_analyzer.video_source import VideoFile
 
 IMAGE = np.full((48, 64, 3), 128, np.uint8)
@@ -79,6 +81,35 @@ def test_a_late_reader_is_not_made_later(clip: Path) -> None:
     time.now_s += 10.0
     assert len(list(frames)) == 4
     assert time.now_s == 110.0
+
+
+class SlowRecording:
+    """A recording of which each frame takes a quarter of a second to read."""
+
+    name, width, height, fps, n_frames_estimate, warnings = "slow", 64, 48, 2.0, 3, ()
+
+    def __init__(self, time: FakeTime) -> None:
+        self._time = time
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(3):
+            self._time.sleep(0.25)
+            yield Frame(IMAGE, index / 2.0, index)
+
+
+def test_a_file_tells_how_long_it_decodes_without_the_wait() -> None:
+    time = FakeTime()
+    source = PacedFile(SlowRecording(time), clock=time.clock, sleep=time.sleep)
+    assert math.isnan(decode_seconds(source))
+    told = [decode_seconds(source) for _ in source]
+    assert told == [0.25, 0.25, 0.25]
+    assert time.now_s == pytest.approx(101.0)
+
+
+def test_a_camera_does_not_know_how_long_its_driver_decodes() -> None:
+    source = CameraSource(0, open_capture=lambda _: FakeCapture(2))
+    next(iter(source))
+    assert math.isnan(decode_seconds(source))
 
 
 def test_a_loop_goes_on_in_time_and_number_until_it_is_closed(clip: Path) -> None:

@@ -146,6 +146,7 @@ def test_a_stream_is_read_by_http(served: str) -> None:
         frames.extend(source)
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
     assert abs(int(frames[0].image.mean()) - 128) < 4
+    assert 0.0 < source.decode_s < 1.0
 
 
 def test_a_playlist_cannot_name_a_file_of_this_machine(served: str) -> None:

@@ -20,8 +20,8 @@ from pose_analyzer.errors import StreamClosedError, StreamError
 from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.multi_stream_processor import MultiStreamProcessor
 from pose_analyzer.pipeline import StreamPipeline
-from pose_analyzer.serving.live_stream import StreamConfig
-from pose_analyzer.serving.pipeline_processes import PipelineProcesses, ProcessPipeline
+from pose_analyzer.serving.live_stream import FramePipeline, StreamConfig
+from pose_analyzer.serving.pipeline_processes import PipelineProcesses
 from pose_analyzer.serving.result_queue import LiveResult, StreamEnd
 from pose_analyzer.synthetic import Athlete, Camera, MotionSpec, detections_from_truth, synthesize
 from pose_analyzer.types import Frame, FrameAnalysis, PoseDetections
@@ -91,7 +91,7 @@ def copied(analysis: FrameAnalysis) -> FrameAnalysis:
     return copy
 
 
-def process_of(pipeline: ProcessPipeline, time_s: float = 0.0) -> int:
+def process_of(pipeline: FramePipeline, time_s: float = 0.0) -> int:
     return pipeline.update(NOBODY, 0, time_s).index
 
 
@@ -106,6 +106,16 @@ def test_the_analyses_are_those_of_this_process_to_the_last_bit(
         assert pickle.dumps(there.update(found, index, index / 30.0)) == expected
         n_finished += len(ours.finished)
     assert n_finished == 2
+
+
+def test_no_processes_are_this_one() -> None:
+    with PipelineProcesses.for_streams(4) as none:
+        assert none.n_processes == 0
+        assert none.n_workers == 2
+        assert isinstance(none.open(SQUAT), StreamPipeline)
+        assert process_of(none.open(Teller)) == os.getpid()
+    with pytest.raises(StreamClosedError):
+        none.open(SQUAT)
 
 
 def test_streams_are_spread_and_stay_where_they_are(processes: PipelineProcesses) -> None:
@@ -246,5 +256,5 @@ def test_closing_ends_a_process_that_hangs() -> None:
 
 
 def test_no_process_is_too_few() -> None:
-    with pytest.raises(ValueError, match="n_processes must be at least 1, got 0"):
-        PipelineProcesses(0)
+    with pytest.raises(ValueError, match="n_processes must be at least 0, got -1"):
+        PipelineProcesses(-1)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pose_analyzer.errors import DependencyMissingError, DetectorError, WeightsMissingError
+from pose_analyzer.inference.jpeg_head import jpeg_frame
 from pose_analyzer.pose_detector import (
     MediaPipePoseDetector,
     PoseDetector,
@@ -347,6 +348,20 @@ def test_yolo_sees_nobody_in_the_dark(shape: tuple[int, int]) -> None:
         (found,) = detector.detect([black(shape[1], shape[0])])
     assert found.n_people == 0
     assert found.keypoints.shape == (0, N_KEYPOINTS, 2)
+
+
+@pytest.mark.model
+@needs_yolo_weights
+def test_a_jpeg_gives_what_its_picture_gives(squat: tuple[list[Frame], FloatArray]) -> None:
+    data = cv2.imencode(".jpg", squat[0][0].image)[1]
+    image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
+    with YOLOPosev11Detector(YOLO_WEIGHTS, "cpu") as detector:
+        assert detector.is_on_cpu
+        from_file, from_picture = detector.detect(
+            [jpeg_frame(data.tobytes(), 0.0, 0), Frame(image, 0.0, 0)]
+        )
+    np.testing.assert_array_equal(from_file.keypoints, from_picture.keypoints)
+    assert from_file.n_people >= 1
 
 
 @pytest.mark.model

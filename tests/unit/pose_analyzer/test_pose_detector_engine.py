@@ -76,6 +76,7 @@ def test_weights_run_in_the_engine(
 ) -> None:
     with YOLOPosev11Detector(weights(tmp_path, name), None, 0.4, 320, precision="tf32") as detector:
         assert (detector.name, detector.max_batch) == (name, 32)
+        assert not detector.is_on_cpu
     ((device, config),) = configs
     assert (device, config.image_size, config.precision) == ("cuda", 320, "tf32")
     assert config.decode.confidence == 0.4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
@@ -12,12 +13,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pose_analyzer.errors import DependencyMissingError, NoVideoError, VideoError
-from pose_analyzer.serving.reconnecting_source import (
-    BackOff,
-    ReconnectConfig,
-    ReconnectingSource,
-)
-from pose_analyzer.types import Frame
+from pose_analyzer.serving.back_off import ReconnectConfig
+from pose_analyzer.serving.reconnecting_source import ReconnectingSource
+from pose_analyzer.types import Frame, JpegFrame
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 GONE = VideoError("gone")
@@ -106,33 +104,6 @@ def end_of_world() -> Iterator[list[World]]:
         world.ended.set()
 
 
-def delays_s(n: int, seed: int) -> list[float]:
-    back_off = BackOff(ReconnectConfig(), np.random.default_rng(seed))
-    return [back_off.next_delay_s() for _ in range(n)]
-
-
-@given(st.integers(0, 2**32), st.integers(1, 2000))
-def test_each_wait_is_within_its_bound(seed: int, n: int) -> None:
-    for failure, delay_s in enumerate(delays_s(n, seed)):
-        assert 0.0 <= delay_s <= min(30.0, 0.5 * 2.0 ** min(failure, 10))
-
-
-def test_waits_fill_their_bound_evenly() -> None:
-    last_s = [delays_s(8, seed)[-1] for seed in range(400)]
-    counts, _ = np.histogram(last_s, bins=4, range=(0.0, 30.0))
-    assert counts.sum() == 400
-    assert counts.min() > 60
-
-
-def test_a_reset_back_off_is_as_new() -> None:
-    back_off = BackOff(ReconnectConfig(), np.random.default_rng(1))
-    for _ in range(9):
-        back_off.next_delay_s()
-    back_off.reset()
-    assert back_off.n_failures == 0
-    assert back_off.next_delay_s() <= 0.5
-
-
 def test_a_lost_source_comes_back_with_times_and_numbers_that_go_on() -> None:
     world = World([0.0, 0.1, GONE], GONE, GONE, [0.0, 0.1, 0.1])
     source = world.source()
@@ -144,6 +115,19 @@ def test_a_lost_source_comes_back_with_times_and_numbers_that_go_on() -> None:
         [frame.time_s for frame in frames], [0.0, 0.1, *(0.1 + gap_s + np.array([0, 0.1, 0.2]))]
     )
     assert source.n_reconnects == 1
+
+
+def test_jpeg_stays_as_it_is_and_the_time_of_decoding_is_told() -> None:
+    class Telling:
+        decode_s = 0.25
+
+        def __iter__(self) -> Iterator[JpegFrame]:
+            yield JpegFrame(b"data", 5.0, 7, 48, 64)
+
+    source = ReconnectingSource("door", Telling)
+    assert math.isnan(source.decode_s)
+    assert list(source) == [JpegFrame(b"data", 5.0, 0, 48, 64)]
+    assert source.decode_s == 0.25
 
 
 @settings(max_examples=30, deadline=None)

@@ -43,6 +43,20 @@ def test_comparisons_are_taken_where_they_are_asked_for(tmp_path: Path) -> None:
     assert [bar["name"] for bar in bars_of(page, tmp_path)][1:] == ["of_another"]
 
 
+def test_what_limits_jpeg_is_shown_on_the_page_of_many_streams(tmp_path: Path) -> None:
+    live = multi_stream_report.PARTS[0]
+    (heading,) = live.tables
+    part = Report("gpu_streams", "python x.py", folder=tmp_path)
+    part.table(heading, ["streams", "limited by"], [[4, "nothing"], [32, "decoding"]], "On a card.")
+    part.table("another", ["streams"], [[1]])
+    part.write()
+    page = Report("page", "y", folder=tmp_path)
+    add_part(page, tmp_path, live)
+    text = page.write().read_text()
+    assert "| 32 | decoding |" in text
+    assert "another" not in text
+
+
 def test_two_parts_may_name_a_figure_alike(tmp_path: Path) -> None:
     write_part(tmp_path)
     write_part(tmp_path, "other")

@@ -9,8 +9,12 @@ from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias, runtime_checkable
 
 from pose_analyzer.errors import DetectorError
+from pose_analyzer.inference.engine_slot import Picture
+from pose_analyzer.inference.jpeg import Decoded, JpegDecoder, ReadyFrame, ThreadedJpegDecoder
+from pose_analyzer.inference.jpeg_batch import JpegBatchDecoder
 from pose_analyzer.inference.latency import LatencyWindow
-from pose_analyzer.types import Frame, PoseDetections
+from pose_analyzer.lifetime import Closing
+from pose_analyzer.types import AnyFrame, Frame, JpegFrame, PoseDetections
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +111,42 @@ class BatchedBackend(Protocol):
         ...
 
 
-class TimedDetector:
-    """The part that all detectors share: name, clock, lifetime."""
+@runtime_checkable
+class PictureBackend(Protocol):
+    """A backend that also takes pictures without a frame, on its device too."""
 
-    def __init__(self, name: str, backend: PoseBackend) -> None:
+    def infer_pictures(self, pictures: Sequence[Picture]) -> list[PoseDetections]:
+        """Return the people of each picture; at least one picture comes."""
+        ...
+
+    def jpeg_decoders(self) -> Sequence[JpegDecoder]:
+        """Return what could make its pictures of JPEG files here, at least one."""
+        ...
+
+
+class TimedDetector(Closing):
+    """The part that all detectors share: name, clock, JPEG, lifetime.
+
+    Parameters
+    ----------
+    name : str
+        For reports.
+    backend : PoseBackend
+        Runs the network; closed with this.
+    is_on_cpu : bool, keyword-only
+        Whether the network takes the time of the CPU's cores.
+    """
+
+    def __init__(self, name: str, backend: PoseBackend, *, is_on_cpu: bool = True) -> None:
         self._name = name
         self._backend = backend
+        self.is_on_cpu = is_on_cpu
         self._latency = LatencyWindow()
         self._is_closed = False
+        if isinstance(backend, PictureBackend):
+            self._jpeg = JpegBatchDecoder(backend.jpeg_decoders(), self._use)
+        else:
+            self._jpeg = JpegBatchDecoder([ThreadedJpegDecoder()])
 
     @property
     def name(self) -> str:
@@ -131,26 +163,52 @@ class TimedDetector:
         if isinstance(self._backend, BatchedBackend):
             self._backend.on_stage = listener
 
-    def detect(self, frames: Sequence[Frame]) -> list[PoseDetections]:
+    @property
+    def jpeg_decoder(self) -> str | None:
+        """What decodes JPEG here, for reports; None before the first decided it."""
+        return self._jpeg.chosen
+
+    def decode(self, frames: Sequence[AnyFrame]) -> list[ReadyFrame | None]:
+        """Return the frames in order, as `detect` can take them without decoding.
+
+        One thread may decode while another one is in `detect`.
+
+        Parameters
+        ----------
+        frames : sequence of Frame or JpegFrame
+            The first JPEG decide which decoder is used, by measurement, which takes up to a second
+            on a GPU: let the detector see some before it is in use.
+
+        Returns
+        -------
+        list
+            None where a JPEG is none.
+        """
+        return self._jpeg.decode(frames)
+
+    def detect(self, frames: Sequence[AnyFrame | ReadyFrame]) -> list[PoseDetections]:
         """Return the people of each frame, in the order of the frames.
 
         Parameters
         ----------
-        frames : sequence of Frame
+        frames : sequence of Frame, JpegFrame or what `decode` gave
             Any number, none too. Not modified.
 
         Raises
         ------
         DetectorError
-            If the detector is closed, or its library fails.
+            If the detector is closed, its library fails, or a JPEG is none.
         """
         if self._is_closed:
             raise DetectorError(f"detector {self._name} is closed; make a new one")
         if not frames:
             return []
         started_s = time.perf_counter()
+        ready = [frame for frame in frames if not isinstance(frame, JpegFrame)]
+        if len(ready) < len(frames):
+            ready = self._all_decoded(frames)
         try:
-            detections = self._backend.infer(frames)
+            detections = self._infer(ready)
         except RuntimeError as exc:
             raise DetectorError(f"detector {self._name} failed: {exc}") from exc
         self._latency.add(time.perf_counter() - started_s, len(frames))
@@ -173,15 +231,33 @@ class TimedDetector:
         """Free what it holds. Safe to call twice; `detect` fails afterwards."""
         if not self._is_closed:
             self._is_closed = True
+            self._jpeg.close()
             self._backend.close()
 
-    def __enter__(self) -> Self:
-        return self
+    def _all_decoded(self, frames: Sequence[AnyFrame | ReadyFrame]) -> list[ReadyFrame]:
+        """Return frames of all kinds decoded; raise if one cannot be."""
+        decoded = iter(self._jpeg.decode([f for f in frames if isinstance(f, JpegFrame)]))
+        ready: list[ReadyFrame] = []
+        for place, frame in enumerate(frames):
+            found = next(decoded) if isinstance(frame, JpegFrame) else frame
+            if found is None:
+                raise DetectorError(f"frame {place} of the batch is no JPEG; check what sends it")
+            ready.append(found)
+        return ready
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    def _infer(self, frames: Sequence[ReadyFrame]) -> list[PoseDetections]:
+        plain = [frame for frame in frames if isinstance(frame, Frame)]
+        if len(plain) == len(frames):
+            return self._backend.infer(plain)
+        if not isinstance(self._backend, PictureBackend):
+            raise DetectorError(f"detector {self._name} takes frames of its own decoding only")
+        people = self._backend.infer_pictures(
+            [frame.image if isinstance(frame, Frame) else frame.picture for frame in frames]
+        )
+        return [
+            found if isinstance(frame, Frame) else frame.full_size(found)
+            for frame, found in zip(frames, people, strict=True)
+        ]
+
+    def _use(self, decoded: Decoded) -> None:
+        self._infer([each for each in decoded if each is not None])

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from pose_analyzer.errors import DetectorError
 from pose_analyzer.inference.backends.onnx_runtime import available_cores
+from pose_analyzer.inference.batch_cap import BatchCap
 from pose_analyzer.inference.detector import StageListener
 from pose_analyzer.inference.device_letterbox import letterbox_batch
 from pose_analyzer.inference.engine_batch import (
@@ -20,12 +20,13 @@ from pose_analyzer.inference.engine_batch import (
     EngineConfig,
     Ticket,
     batch_size,
-    is_out_of_memory,
+    has_memory_for,
     letterboxes,
     people_of_rows,
     require_pictures,
 )
 from pose_analyzer.inference.engine_slot import Picture, Slot, Streams
+from pose_analyzer.inference.jpeg import JpegDecoder, jpeg_decoders
 from pose_analyzer.inference.network_runner import InputShape, NetworkRunner
 from pose_analyzer.inference.packing_crew import PackingCrew
 from pose_analyzer.inference.pose_network import PoseNetwork
@@ -84,9 +85,7 @@ class PoseEngine:
         self._is_cuda = self._device.type == "cuda"
         self._stride = max(network.strides)
         self._on_batch = on_batch
-        self._cap = self._config.max_batch
-        self._n_out_of_memory = 0
-        self._n_batches_well = 0
+        self._cap = BatchCap(self._config.max_batch, self._config.recovery_batches)
         self._streams = Streams.of(self._device)
         decode = self._config.decode
         self._runner = NetworkRunner(
@@ -107,12 +106,12 @@ class PoseEngine:
     @property
     def max_batch(self) -> int:
         """Most frames of one run now; less than configured while memory is short."""
-        return self._cap
+        return self._cap.size
 
     @property
     def n_out_of_memory(self) -> int:
         """How often the GPU's memory ran out."""
-        return self._n_out_of_memory
+        return self._cap.n_out_of_memory
 
     def warm_up(self, source_shape: tuple[int, ...] = (1080, 1920, 3)) -> None:
         """Record the graphs of all batch sizes for frames of one shape, the largest first.
@@ -122,25 +121,29 @@ class PoseEngine:
         black = np.zeros(source_shape, dtype=np.uint8)
         (box,) = letterboxes([black], self._config, self._stride)
         for size in reversed(BATCH_SIZES):
-            if size <= self._cap:
-                self._try_prepare((size, box.height, box.width))
+            shape = (size, box.height, box.width)
+            if size <= self._cap.size and not has_memory_for(partial(self._prepare, shape)):
+                self._shrink(size)
         self.collect(self.submit([black]))
 
     def infer(self, frames: Sequence[Frame]) -> list[PoseDetections]:
-        """Return the people of each frame.
+        """Return the people of each frame; raises what `infer_pictures` does."""
+        return self.infer_pictures([frame.image for frame in frames])
+
+    def infer_pictures(self, pictures: Sequence[Picture]) -> list[PoseDetections]:
+        """Return the people of each picture, however many; those on the device may be mixed in.
 
         Raises
         ------
         DetectorError
             If the GPU's memory does not do for a single frame.
         """
-        images = [frame.image for frame in frames]
         results: list[PoseDetections] = []
         pending: deque[Ticket] = deque()
-        for start in range(0, len(images), size := self._cap):
+        for start in range(0, len(pictures), size := self._cap.size):
             if not self._free:
                 results += self.collect(pending.popleft())
-            pending.append(self.submit(images[start : start + size]))
+            pending.append(self.submit(pictures[start : start + size]))
         for ticket in pending:
             results += self.collect(ticket)
         return results
@@ -168,7 +171,7 @@ class PoseEngine:
             raise RuntimeError("two batches are under way; collect one first")
         slot = self._free.pop()
         try:
-            if len(pictures) <= self._cap and self._try_launch(slot, pictures):
+            if len(pictures) <= self._cap.size and self._try_launch(slot, pictures):
                 return Ticket(len(pictures), slot, None)
             results = self._in_parts(slot, pictures)
         except BaseException:
@@ -196,6 +199,10 @@ class PoseEngine:
         finally:
             self._free.append(slot)
 
+    def jpeg_decoders(self) -> Sequence[JpegDecoder]:
+        """Return the decoders to compare for its pictures: threads, and nvJPEG on a GPU."""
+        return jpeg_decoders(self._config.image_size, str(self._device))
+
     def device_memory_bytes(self) -> int | None:
         """Return the most that PyTorch has reserved on the GPU; None on a CPU."""
         import torch
@@ -208,10 +215,10 @@ class PoseEngine:
     def close(self) -> None:
         """Free the network, the buffers and the GPU memory that they held."""
         self._crew.close()
-        self._wait()
+        self._streams.wait()
         self._free.clear()
         del self._runner
-        self._free_unused()
+        self._streams.free_unused()
 
     def _launch(self, slot: Slot, pictures: Sequence[Picture]) -> None:
         """Queue everything that a batch needs."""
@@ -219,8 +226,8 @@ class PoseEngine:
             self._on_batch(len(pictures))
         slot.boxes = letterboxes(pictures, self._config, self._stride)
         shape = (self._size(len(pictures)), slot.boxes[0].height, slot.boxes[0].width)
-        self._streams.after_caller(self._device)
-        with self._computing():
+        self._streams.after_caller()
+        with self._streams.on_computing():
             network_input = self._runner.pictures(shape)
             layouts = slot.send(pictures, slot.boxes, self._crew)
             computing = self._streams.computing
@@ -232,7 +239,7 @@ class PoseEngine:
             slot.marks.set("decoded", computing)
             slot.fetch(people[: len(pictures)])
             slot.marks.set("fetched", computing)
-        self._note_success()
+        self._cap.note_success()
 
     def _finish(self, slot: Slot) -> list[PoseDetections]:
         """Wait for a batch and return its people in pixels of their frames."""
@@ -249,35 +256,22 @@ class PoseEngine:
 
     def _try_launch(self, slot: Slot, pictures: Sequence[Picture]) -> bool:
         """Queue a batch; if there is no memory for it, make some, halve the cap, return False."""
-        try:
-            self._launch(slot, pictures)
-        except RuntimeError as exc:
-            if not is_out_of_memory(exc):
-                raise
-        else:
+        if has_memory_for(lambda: self._launch(slot, pictures)):
             return True
-        # Only now: while the error is handled, its traceback holds all that the network had made.
         slot.shrink()
         self._shrink(len(pictures))
         return False
 
-    def _try_prepare(self, shape: InputShape) -> None:
-        """Record the graph of a shape, or lower the largest batch below it."""
-        try:
-            with self._computing():
-                self._runner.prepare(shape)
-        except RuntimeError as exc:
-            if not is_out_of_memory(exc):
-                raise
-        else:
-            return
-        self._shrink(shape[0])
+    def _prepare(self, shape: InputShape) -> None:
+        """Record the graph of a shape."""
+        with self._streams.on_computing():
+            self._runner.prepare(shape)
 
     def _in_parts(self, slot: Slot, pictures: Sequence[Picture]) -> list[PoseDetections]:
         """Take a batch through in parts of the largest size that there is memory for."""
         results: list[PoseDetections] = []
         while len(results) < len(pictures):
-            size = self._cap
+            size = self._cap.size
             if self._try_launch(slot, pictures[len(results) : len(results) + size]):
                 results += self._finish(slot)
             elif size == 1:
@@ -292,49 +286,13 @@ class PoseEngine:
         All graphs go, since they share one pool, which is freed with the last of them; those that
         are still needed are recorded again.
         """
-        self._n_out_of_memory += 1
-        self._n_batches_well = 0
-        self._cap = max(1, self._size(min(n_frames, self._cap)) // 2)
-        self._wait()
+        self._cap.halve(self._size(n_frames))
+        self._streams.wait()
         self._runner.forget()
         for slot in self._free:
             slot.shrink()
-        self._free_unused()
+        self._streams.free_unused()
 
     def _size(self, n_frames: int) -> int:
         """Return how many pictures the network is run on; a CPU need not fill up."""
         return batch_size(n_frames) if self._is_cuda else n_frames
-
-    def _note_success(self) -> None:
-        """Count a batch without trouble, and try larger ones again after many."""
-        self._n_batches_well += 1
-        if (
-            self._cap < self._config.max_batch
-            and self._n_batches_well >= self._config.recovery_batches
-        ):
-            self._cap *= 2
-            self._n_batches_well = 0
-
-    @contextlib.contextmanager
-    def _computing(self) -> Iterator[None]:
-        """Queue on the stream of the network, and keep no record for training."""
-        import torch
-
-        with torch.inference_mode(), torch.cuda.stream(self._streams.computing):
-            yield
-
-    def _wait(self) -> None:
-        """Wait until nothing runs."""
-        import torch
-
-        if self._is_cuda:
-            torch.cuda.synchronize(self._device)
-
-    def _free_unused(self) -> None:
-        """Give unused memory back to the GPU; nothing may be running."""
-        import torch
-
-        if self._is_cuda:
-            # Modules and graphs refer to each other in circles.
-            gc.collect()
-            torch.cuda.empty_cache()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -128,6 +128,20 @@ def people_of_rows(
 def _height_and_width(picture: Picture) -> tuple[int, ...]:
     is_array = isinstance(picture, np.ndarray)
     return tuple(picture.shape[:2] if is_array else picture.shape[1:])
+
+
+def has_memory_for(run: Callable[[], object]) -> bool:
+    """Do something; return False if memory ran out in it.
+
+    When this returns the error is gone, whose traceback holds all that the network had made.
+    """
+    try:
+        run()
+    except RuntimeError as exc:
+        if not is_out_of_memory(exc):
+            raise
+        return False
+    return True
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

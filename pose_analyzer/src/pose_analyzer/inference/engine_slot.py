@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -38,8 +40,9 @@ the engine's device."""
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Where the work of a batch is queued on a GPU; both None on a CPU."""
+    """Where the work of a batch is queued on a GPU; no streams on a CPU."""
 
+    device: torch.device
     copying: torch.cuda.Stream | None
     computing: torch.cuda.Stream | None
 
@@ -49,16 +52,40 @@ class Streams:
         import torch
 
         if device.type != "cuda":
-            return cls(None, None)
+            return cls(device, None, None)
         copying, computing = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
-        return cls(copying, computing)
+        return cls(device, copying, computing)
 
-    def after_caller(self, device: torch.device) -> None:
+    def after_caller(self) -> None:
         """Let the copies wait for what the caller has queued, such as the making of pictures."""
         import torch
 
         if self.copying is not None:
-            self.copying.wait_stream(torch.cuda.current_stream(device))
+            self.copying.wait_stream(torch.cuda.current_stream(self.device))
+
+    @contextlib.contextmanager
+    def on_computing(self) -> Iterator[None]:
+        """Queue on the stream of the network, and keep no record for training."""
+        import torch
+
+        with torch.inference_mode(), torch.cuda.stream(self.computing):
+            yield
+
+    def wait(self) -> None:
+        """Wait until nothing runs on the device."""
+        import torch
+
+        if self.computing is not None:
+            torch.cuda.synchronize(self.device)
+
+    def free_unused(self) -> None:
+        """Give unused memory back to the GPU; nothing may be running."""
+        import torch
+
+        if self.computing is not None:
+            # Modules and graphs refer to each other in circles.
+            gc.collect()
+            torch.cuda.empty_cache()
 
 
 class Marks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +14,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 import numpy as np
 
 from pose_analyzer.inference.backends.onnx_runtime import available_cores
-from pose_analyzer.types import ImageArray, PoseDetections
+from pose_analyzer.inference.jpeg_head import jpeg_size
+from pose_analyzer.types import Frame, ImageArray, PoseDetections
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,9 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TRIALS: Final = 3
-_START_OF_FRAME: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_FILL: Final = 0xFF
-_NO_LENGTH: Final = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class DecodedJpeg:
 
 Decoded: TypeAlias = list[DecodedJpeg | None]
 """One for each JPEG; None for what is none."""
+ReadyFrame: TypeAlias = Frame | DecodedJpeg
+"""What a detector can look at without decoding."""
 
 
 class JpegDecoder(Protocol):
@@ -62,7 +64,11 @@ class JpegDecoder(Protocol):
         ...
 
     def decode(self, files: Sequence[bytes]) -> Decoded:
-        """Return the pictures in order."""
+        """Return the pictures in order, finished."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds. Safe to call twice."""
         ...
 
 
@@ -92,6 +98,10 @@ class ThreadedJpegDecoder:
         """Return the pictures in order."""
         return list(self._pool.map(self._decode_one, files))
 
+    def close(self) -> None:
+        """Let the threads end."""
+        self._pool.shutdown()
+
     def _decode_one(self, data: bytes) -> DecodedJpeg | None:
         import cv2
 
@@ -114,28 +124,57 @@ class GpuJpegDecoder:
 
     Parameters
     ----------
+    host : JpegDecoder
+        Decodes a batch that nvJPEG fails on.
     device : str
         ``"cuda"`` or ``"cuda:N"``.
     """
 
     name: Final = "nvJPEG"
 
-    def __init__(self, device: str = "cuda") -> None:
+    def __init__(self, host: JpegDecoder, device: str = "cuda") -> None:
+        self._host = host
         self._device = device
-        self._threads = ThreadedJpegDecoder(threads=1)
 
     def decode(self, files: Sequence[bytes]) -> Decoded:
         """Return the pictures in order."""
+        # What cannot be one is kept from nvJPEG: a single one fails the whole batch.
+        are_whole = [jpeg_size(data) is not None for data in files]
+        whole = list(itertools.compress(files, are_whole))
+        pictures = iter(self._decode_whole(whole) if whole else ())
+        return [next(pictures) if is_whole else None for is_whole in are_whole]
+
+    def close(self) -> None:
+        """Do nothing: the host's decoder belongs to whoever made it."""
+
+    def _decode_whole(self, files: Sequence[bytes]) -> Decoded:
         import torch
         from torchvision.io import ImageReadMode, decode_jpeg
 
         tensors = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in files]
         try:
             pictures = decode_jpeg(tensors, mode=ImageReadMode.RGB, device=self._device)
-        except RuntimeError:
-            # One that is no JPEG fails the whole batch; the host tells which.
-            return self._threads.decode(files)
+            torch.cuda.current_stream(self._device).synchronize()
+        except RuntimeError as exc:
+            logger.debug("nvJPEG fails on a batch of %d, the host decodes it: %s", len(files), exc)
+            return self._host.decode(files)
         return [DecodedJpeg(picture, 1) for picture in pictures]
+
+
+def jpeg_decoders(image_size: int, device: str) -> list[JpegDecoder]:
+    """Return the decoders to compare for a network's pictures: threads, and nvJPEG on a GPU.
+
+    Parameters
+    ----------
+    image_size : int
+        Longer side of the network's input.
+    device : str
+        Where the pictures should be: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    """
+    threads = ThreadedJpegDecoder(image_size)
+    if not device.startswith("cuda") or importlib.util.find_spec("torchvision") is None:
+        return [threads]
+    return [threads, GpuJpegDecoder(threads, device)]
 
 
 def choose_jpeg_decoder(
@@ -169,31 +208,3 @@ def choose_jpeg_decoder(
     chosen = min(decoders, key=lambda decoder: best_s[decoder.name])
     logger.info("JPEG is decoded by %s; seconds a batch: %s", chosen.name, best_s)
     return chosen
-
-
-def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return height and width from the head of a JPEG file; None if it is none.
-
-    References
-    ----------
-    .. [1] ITU-T T.81 (1992), annex B: markers and the frame header.
-    """
-    if data[:2] != b"\xff\xd8":
-        return None
-    place = 2
-    while place + 9 <= len(data):
-        if data[place] != _FILL:
-            return None
-        marker = data[place + 1]
-        if marker == _FILL:
-            place += 1
-        elif marker in _NO_LENGTH:
-            place += 2
-        elif marker in _START_OF_FRAME:
-            height, width = (
-                int.from_bytes(data[place + start : place + start + 2], "big") for start in (5, 7)
-            )
-            return (height, width) if height and width else None
-        else:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return None

@@ -1,13 +1,15 @@
-"""Runs a batch so that one poisoned frame does not spoil the others."""
+"""Decodes and runs a batch so that one poisoned frame does not spoil the others."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
-from pose_analyzer.types import Frame, PoseDetections
+from pose_analyzer.inference.jpeg import ReadyFrame, ThreadedJpegDecoder
+from pose_analyzer.inference.jpeg_batch import JpegBatchDecoder
+from pose_analyzer.types import AnyFrame, Frame, PoseDetections
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +24,39 @@ class BatchDetector(Protocol):
     def detect(self, frames: Sequence[Frame]) -> list[PoseDetections]:
         """Return the people of each frame, in the order of the frames."""
         ...
+
+
+@runtime_checkable
+class DecodingDetector(Protocol):
+    """One that decodes JPEG for itself, as `TimedDetector` does."""
+
+    def decode(self, frames: Sequence[AnyFrame]) -> list[ReadyFrame | None]:
+        """Return the frames in order, decoded; None where a JPEG is none."""
+        ...
+
+    def detect(self, frames: Sequence[ReadyFrame]) -> list[PoseDetections]:
+        """Return the people of each frame, in the order of the frames."""
+        ...
+
+
+class HostDecoding:
+    """Decodes in threads for a detector that knows frames only."""
+
+    def __init__(self, detector: BatchDetector) -> None:
+        self._detector = detector
+        self._jpeg = JpegBatchDecoder([ThreadedJpegDecoder()])
+
+    def decode(self, frames: Sequence[AnyFrame]) -> list[ReadyFrame | None]:
+        """Return the frames in order, decoded; None where a JPEG is none."""
+        return self._jpeg.decode(frames)
+
+    def detect(self, frames: Sequence[ReadyFrame]) -> list[PoseDetections]:
+        """Return the people of each frame, in the order of the frames."""
+        return self._detector.detect([frame for frame in frames if isinstance(frame, Frame)])
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._jpeg.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +84,7 @@ class BatchRunner:
     Parameters
     ----------
     detector : BatchDetector
-        Used by one thread.
+        Used by one thread at a time, but for its ``decode`` where it has one.
     most : int
         Largest batch, at least 1; less where the detector's own ``max_batch`` says so.
     clock : callable
@@ -60,6 +95,10 @@ class BatchRunner:
         if most < 1:
             raise ValueError(f"the largest batch must be at least 1, got {most}")
         self._detector = detector
+        self._host = HostDecoding(detector)
+        self._decoding: DecodingDetector = (
+            detector if isinstance(detector, DecodingDetector) else self._host
+        )
         self._most = most
         self._clock = clock
         self._reduced: int | None = None
@@ -76,7 +115,22 @@ class BatchRunner:
             self._reduced = None
         return most if self._reduced is None else min(most, self._reduced)
 
-    def run(self, frames: Sequence[Frame]) -> BatchResult:
+    def decode(self, frames: Sequence[AnyFrame]) -> list[ReadyFrame | None]:
+        """Return the frames in order, decoded; None where a JPEG is none.
+
+        One thread may decode while another one is in `run`.
+        """
+        try:
+            return self._decoding.decode(frames)
+        except Exception:
+            logger.exception("the JPEG frames of a batch are dropped, because decoding failed")
+            return [frame if isinstance(frame, Frame) else None for frame in frames]
+
+    def close(self) -> None:
+        """Free what decodes here; the detector belongs to whoever made it."""
+        self._host.close()
+
+    def run(self, frames: Sequence[ReadyFrame]) -> BatchResult:
         """Return the people of each frame, at least one frame."""
         try:
             return BatchResult(tuple(self._detect(frames)), is_clean=True)
@@ -88,15 +142,15 @@ class BatchRunner:
         parts = self.run(frames[:middle]).detections + self.run(frames[middle:]).detections
         return BatchResult(parts, is_clean=False)
 
-    def _once_more(self, frames: Sequence[Frame]) -> tuple[PoseDetections | None]:
+    def _once_more(self, frames: Sequence[ReadyFrame]) -> tuple[PoseDetections | None]:
         try:
             return (self._detect(frames)[0],)
         except Exception:
             logger.exception("the detector fails on a frame, which is dropped")
             return (None,)
 
-    def _detect(self, frames: Sequence[Frame]) -> list[PoseDetections]:
-        detections = self._detector.detect(frames)
+    def _detect(self, frames: Sequence[ReadyFrame]) -> list[PoseDetections]:
+        detections = self._decoding.detect(frames)
         if len(detections) != len(frames):
             raise RuntimeError(f"{len(frames)} frames gave {len(detections)} results")
         return detections

@@ -10,7 +10,7 @@ from typing import Final, Literal, Protocol, get_args
 
 import numpy as np
 
-from pose_analyzer.errors import PoseAnalyzerError
+from pose_analyzer.errors import PoseAnalyzerError, StreamError
 from pose_analyzer.serving.arrival_rate import ArrivalRate
 from pose_analyzer.serving.batch_scheduler import MOST_PRIORITY
 from pose_analyzer.serving.observer import DropCause
@@ -18,7 +18,7 @@ from pose_analyzer.serving.ordered_pool import Lane
 from pose_analyzer.serving.result_queue import LiveResult, ResultQueue, StreamEnd
 from pose_analyzer.serving.stream_ledger import StreamLedger
 from pose_analyzer.serving.stream_state import StreamState
-from pose_analyzer.types import Frame, FrameAnalysis, PoseDetections
+from pose_analyzer.types import AnyFrame, FrameAnalysis, JpegFrame, PoseDetections
 
 StreamPolicy = Literal["newest", "every_frame"]
 Sink = Callable[[LiveResult | StreamEnd], None]
@@ -85,7 +85,7 @@ class QueuedFrame:
     """A frame on its way, with its stream and the time of its capture."""
 
     stream: LiveStream
-    frame: Frame
+    frame: AnyFrame
     captured_s: float
 
 
@@ -150,7 +150,7 @@ class LiveStream:
     _last_time_s: float = -math.inf
     _due_s: float = -math.inf
 
-    def refusal(self, frame: Frame, now_s: float) -> DropCause | None:
+    def refusal(self, frame: AnyFrame, now_s: float) -> DropCause | None:
         """Take that a frame arrived; return why it is refused, or None if it may pass."""
         with self._lock:
             self._rate.add(now_s)
@@ -176,6 +176,15 @@ class LiveStream:
                 is_suspended=self.is_suspended,
                 last_frame_s=self._last_frame_s,
             )
+
+    def failure(self, what: str, exc: Exception) -> StreamError:
+        """Return what its client is told when something of it failed."""
+        error = StreamError(
+            f"stream {self.stream_id!r} ended, because {what} failed "
+            f"({type(exc).__name__}: {exc}); open it again"
+        )
+        error.__cause__ = exc
+        return error
 
     @property
     def last_sign_s(self) -> float:
@@ -212,8 +221,16 @@ class LiveStream:
         return True
 
 
-def is_picture(frame: Frame) -> bool:
-    """Return whether a frame is what the detectors take: uint8, (H, W, 3), not empty, timed."""
+def is_picture(frame: AnyFrame) -> bool:
+    """Return whether a frame is what the detectors take: uint8, (H, W, 3), not empty, timed.
+
+    Of a JPEG nothing is decoded here: whether it is one shows when its turn has come.
+    """
+    if not math.isfinite(frame.time_s):
+        return False
+    if isinstance(frame, JpegFrame):
+        data: object = frame.data
+        return isinstance(data, bytes) and len(data) > 0
     image: object = frame.image
     return (
         isinstance(image, np.ndarray)
@@ -221,5 +238,4 @@ def is_picture(frame: Frame) -> bool:
         and image.ndim == 3
         and image.shape[2] == 3
         and image.size > 0
-        and math.isfinite(frame.time_s)
     )

@@ -22,14 +22,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.context import SpawnContext, SpawnProcess
-from types import TracebackType
-from typing import Self
 
 from pose_analyzer.errors import StreamClosedError, StreamError
 from pose_analyzer.exercises import ExerciseSpec
+from pose_analyzer.inference.backends.onnx_runtime import available_cores
+from pose_analyzer.lifetime import Closing
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.serving.analysis_process import PROTOCOL, Failure, Opening, Update, serve
 from pose_analyzer.serving.live_stream import FramePipeline
+from pose_analyzer.serving.process_count import analysis_processes
 from pose_analyzer.types import FrameAnalysis, PoseDetections
 
 logger = logging.getLogger(__name__)
@@ -138,31 +139,32 @@ class ProcessPipeline:
             raise
 
 
-class PipelineProcesses:
+class PipelineProcesses(Closing):
     """Processes that run pipelines. A context manager: leaving it ends them.
 
-    They pay from about a dozen streams of 30 frames a second on; one process for every 16 streams
-    leaves it half idle (chosen by us, see reports/gpu_streams.md). The script that makes them must
-    be importable: what it does stands under ``if __name__ == "__main__"``, as for all processes
-    that Python spawns.
+    The script that makes them must be importable: what it does stands under
+    ``if __name__ == "__main__"``, as for all processes that Python spawns.
 
     Parameters
     ----------
     n_processes : int
-        At least 1. They start at once; the first `open` waits for one.
+        They start at once; the first `open` waits for one. With 0 the pipelines run in this
+        process, as they would without this.
 
     Examples
     --------
     ::
 
-        config = ProcessorConfig(n_workers=8)
-        with PipelineProcesses(4) as processes, MultiStreamProcessor(detector, config) as processor:
-            processor.open_stream("door", processes.open(load_exercise("squat")), sink=print)
+        with PipelineProcesses.for_streams(32) as processes:
+            config = ProcessorConfig(n_workers=processes.n_workers)
+            with MultiStreamProcessor(detector, config) as processor:
+                processor.open_stream("door", processes.open(load_exercise("squat")), sink=print)
     """
 
     def __init__(self, n_processes: int) -> None:
-        if n_processes < 1:
-            raise ValueError(f"n_processes must be at least 1, got {n_processes}")
+        if n_processes < 0:
+            raise ValueError(f"n_processes must be at least 0, got {n_processes}")
+        self.n_processes = n_processes
         # Never forked: a copy of this process would hold its GPU context and its locks.
         self._context = multiprocessing.get_context("spawn")
         self._lock = threading.Lock()
@@ -171,7 +173,26 @@ class PipelineProcesses:
         self._stream_numbers = itertools.count()
         self._workers = [self._start() for _ in range(n_processes)]
 
-    def open(self, pipeline: ExerciseSpec | Callable[[], FramePipeline]) -> ProcessPipeline:
+    @classmethod
+    def for_streams(cls, n_streams: int, *, is_network_on_cpu: bool = False) -> PipelineProcesses:
+        """Return as many as so many streams need on this machine, by `analysis_processes`.
+
+        Parameters
+        ----------
+        n_streams : int
+            Open at once, at least 1.
+        is_network_on_cpu : bool
+            ``detector.is_on_cpu``.
+        """
+        n_cores = available_cores()
+        return cls(analysis_processes(n_streams, n_cores, is_network_on_cpu=is_network_on_cpu))
+
+    @property
+    def n_workers(self) -> int:
+        """How many threads a `MultiStreamProcessor` should have for them: most only wait."""
+        return max(2, 2 * self.n_processes)
+
+    def open(self, pipeline: ExerciseSpec | Callable[[], FramePipeline]) -> FramePipeline:
         """Make the pipeline of a stream, in the process with the fewest.
 
         Parameters
@@ -182,9 +203,8 @@ class PipelineProcesses:
 
         Returns
         -------
-        ProcessPipeline
-            For `MultiStreamProcessor.open_stream`, whose ``n_workers`` should be the number of
-            processes or twice that: its threads only wait.
+        FramePipeline
+            For `MultiStreamProcessor.open_stream`.
 
         Raises
         ------
@@ -197,6 +217,9 @@ class PipelineProcesses:
         """
         if isinstance(pipeline, ExerciseSpec):
             pipeline = partial(StreamPipeline, pipeline)
+        if self.n_processes == 0:
+            self._require_open()
+            return pipeline()
         try:
             maker = pickle.dumps(pipeline, PROTOCOL)
         except (pickle.PicklingError, AttributeError, TypeError) as exc:
@@ -235,20 +258,12 @@ class PipelineProcesses:
             names = ", ".join(process.name for process in alive)
             logger.error("still there after %.1f s: %s", timeout_s, names)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _least_loaded(self) -> _Worker:
+    def _require_open(self) -> None:
         if self._is_closed.is_set():
             raise StreamClosedError("the analysis processes are closed; make new ones")
+
+    def _least_loaded(self) -> _Worker:
+        self._require_open()
         for place, worker in enumerate(self._workers):
             if not worker.can_serve:
                 logger.error("%s ended; another one takes its place", worker.process.name)

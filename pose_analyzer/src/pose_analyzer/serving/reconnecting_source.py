@@ -15,7 +15,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -23,8 +23,9 @@ import numpy as np
 from pose_analyzer.errors import NoVideoError, VideoError
 from pose_analyzer.live_source import LEAST_STEP_S
 from pose_analyzer.network_capture import without_credentials
+from pose_analyzer.serving.back_off import BackOff, ReconnectConfig
 from pose_analyzer.serving.source_connection import Arrival, SourceConnection
-from pose_analyzer.types import Frame
+from pose_analyzer.types import AnyFrame
 
 logger = logging.getLogger(__name__)
 
@@ -32,84 +33,6 @@ _PASSING: Final = (VideoError, ConnectionError, TimeoutError)
 """Errors after which it is tried again, but for `NoVideoError`."""
 _MOST_HUNG: Final = 3
 """So many abandoned reads may hang before no more connections are opened (chosen by us)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReconnectConfig:
-    """When a connection counts as lost, and how long to wait for the next; all chosen by us.
-
-    Attributes
-    ----------
-    first_delay_s : float
-        Longest wait after the first failure.
-    factor : float
-        By which the longest wait grows with each failure.
-    max_delay_s : float
-        What it does not grow beyond.
-    good_after_s : float
-        After frames for so long the waits begin small again.
-    stall_after_s : float
-        A connection without a frame for so long is lost.
-    open_within_s : float
-        The same, from opening to the first frame: a camera may have to wake up.
-    max_attempts : int or None
-        After so many failures without a good spell between them it gives up; None never does.
-    """
-
-    first_delay_s: float = 0.5
-    factor: float = 2.0
-    max_delay_s: float = 30.0
-    good_after_s: float = 10.0
-    stall_after_s: float = 5.0
-    open_within_s: float = 15.0
-    max_attempts: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.first_delay_s <= self.max_delay_s:
-            raise ValueError(
-                "first_delay_s must be above 0 and at most max_delay_s, "
-                f"got {self.first_delay_s} and {self.max_delay_s}"
-            )
-        if not self.factor >= 1.0:
-            raise ValueError(f"factor must be at least 1, got {self.factor}")
-        spells_s = (self.good_after_s, self.stall_after_s, self.open_within_s)
-        if not all(spell_s > 0.0 for spell_s in spells_s):
-            raise ValueError("good_after_s, stall_after_s and open_within_s must be above 0")
-        if self.max_attempts is not None and self.max_attempts < 1:
-            raise ValueError(f"max_attempts must be at least 1, got {self.max_attempts}")
-
-
-class BackOff:
-    """Waits between attempts: drawn evenly from 0 to a bound that grows.
-
-    Parameters
-    ----------
-    config : ReconnectConfig
-        The bounds.
-    rng : numpy.random.Generator
-        Draws them, so that many clients of one camera do not return together.
-
-    References
-    ----------
-    M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 ("full jitter").
-    """
-
-    def __init__(self, config: ReconnectConfig, rng: np.random.Generator) -> None:
-        self._config = config
-        self._rng = rng
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin with the smallest bound again."""
-        self.n_failures = 0
-        self._bound_s = self._config.first_delay_s
-
-    def next_delay_s(self) -> float:
-        """Return how long to wait after another failure."""
-        delay_s = float(self._rng.uniform(0.0, self._bound_s))
-        self.n_failures += 1
-        self._bound_s = min(self._config.max_delay_s, self._bound_s * self._config.factor)
-        return delay_s
 
 
 class ReconnectingSource:
@@ -150,7 +73,7 @@ class ReconnectingSource:
     def __init__(
         self,
         name: str,
-        open_source: Callable[[], Iterable[Frame]],
+        open_source: Callable[[], Iterable[AnyFrame]],
         config: ReconnectConfig | None = None,
         *,
         rng: np.random.Generator | None = None,
@@ -170,6 +93,12 @@ class ReconnectingSource:
         self._timeline = _Timeline()
         self._lost_s: float | None = None
         self._n_reconnects = 0
+        self._decode_s = math.nan
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds that decoding the last frame took; NaN if its source does not tell."""
+        return self._decode_s
 
     @property
     def n_reconnects(self) -> int:
@@ -185,7 +114,7 @@ class ReconnectingSource:
         if connection is not None:
             connection.abandon()
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[AnyFrame]:
         """Return the frames until `close` or the end of the source.
 
         Raises
@@ -220,7 +149,7 @@ class ReconnectingSource:
         connection.start()
         return connection
 
-    def _frames(self, connection: SourceConnection) -> Iterator[Frame]:
+    def _frames(self, connection: SourceConnection) -> Iterator[AnyFrame]:
         first_s = math.nan
         while (
             arrival := self._take(
@@ -234,6 +163,7 @@ class ReconnectingSource:
                 self._recover()
             if arrival.arrived_s - first_s >= self._config.good_after_s:
                 self._back_off.reset()
+            self._decode_s = arrival.decode_s
             yield self._timeline.place(arrival)
 
     def _take(self, connection: SourceConnection, limit_s: float) -> Arrival | None:
@@ -299,14 +229,14 @@ class _Timeline:
         if not self.is_empty:
             self._offset_s = None
 
-    def place(self, arrival: Arrival) -> Frame:
+    def place(self, arrival: Arrival) -> AnyFrame:
         """Return the frame with its time and number in the whole."""
         frame = arrival.frame
         if self._offset_s is None:
             gap_s = arrival.arrived_s - self._last_arrived_s
             self._offset_s = self._last_s + gap_s - frame.time_s
         time_s = max(self._offset_s + frame.time_s, self._last_s + LEAST_STEP_S)
-        placed = Frame(frame.image, time_s, self._n_frames)
+        placed = replace(frame, time_s=time_s, index=self._n_frames)
         self._last_s, self._last_arrived_s = time_s, arrival.arrived_s
         self._n_frames += 1
         return placed

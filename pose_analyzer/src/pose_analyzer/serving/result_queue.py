@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pose_analyzer.errors import PoseAnalyzerError
-from pose_analyzer.types import Frame, FrameAnalysis
+from pose_analyzer.types import AnyFrame, FrameAnalysis
 
 _MOST_FINISHED: Final = 32
 """Repetitions carried on from results that a client did not take; a minute of fast ones."""
@@ -24,8 +24,9 @@ class LiveResult:
     ----------
     stream_id : str
         Whose it is.
-    frame : Frame
-        The frame itself, so that the skeleton can be drawn on the picture that it belongs to.
+    frame : Frame or JpegFrame
+        The frame itself, as it was pushed, so that the skeleton can be drawn on the picture that
+        it belongs to.
     analysis : FrameAnalysis
         What is known after it.
     captured_s, done_s : float
@@ -33,7 +34,7 @@ class LiveResult:
     """
 
     stream_id: str
-    frame: Frame
+    frame: AnyFrame
     analysis: FrameAnalysis
     captured_s: float
     done_s: float

@@ -8,18 +8,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from pose_analyzer.live_source import decode_seconds
 from pose_analyzer.network_capture import without_credentials
-from pose_analyzer.types import Frame
+from pose_analyzer.types import AnyFrame
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A frame, and when it came on the clock of the reconnecting source."""
+    """A frame, when it came on the clock of the reconnecting source, and what decoding it took."""
 
-    frame: Frame
+    frame: AnyFrame
     arrived_s: float
+    decode_s: float
 
 
 class SourceConnection:
@@ -48,7 +50,7 @@ class SourceConnection:
 
     def __init__(
         self,
-        open_source: Callable[[], Iterable[Frame]],
+        open_source: Callable[[], Iterable[AnyFrame]],
         changed: threading.Condition,
         clock: Callable[[], float],
     ) -> None:
@@ -59,7 +61,7 @@ class SourceConnection:
         self._open_source = open_source
         self._changed = changed
         self._clock = clock
-        self._source: Iterable[Frame] | None = None
+        self._source: Iterable[AnyFrame] | None = None
         self._thread = threading.Thread(target=self._run, name="live reader", daemon=True)
 
     def start(self) -> None:
@@ -97,15 +99,15 @@ class SourceConnection:
             self.error, self.is_ended = error, True
             self._changed.notify_all()
 
-    def _read(self, source: Iterable[Frame]) -> None:
+    def _read(self, source: Iterable[AnyFrame]) -> None:
         for frame in source:
-            arrived_s = self._clock()
+            arrived_s, decode_s = self._clock(), decode_seconds(source)
             with self._changed:
                 while self.slot is not None and not self._is_abandoned:
                     self._changed.wait()
                 if self._is_abandoned:
                     return
-                self.slot = Arrival(frame, arrived_s)
+                self.slot = Arrival(frame, arrived_s, decode_s)
                 self._changed.notify_all()
 
 
@@ -114,7 +116,7 @@ class _Closable(Protocol):
     def close(self) -> object: ...
 
 
-def _close(source: Iterable[Frame]) -> None:
+def _close(source: Iterable[AnyFrame]) -> None:
     if not isinstance(source, _Closable):
         return
     try:

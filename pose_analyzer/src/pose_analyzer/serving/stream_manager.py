@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pose_analyzer.errors import CapacityError, StreamClosedError
+from pose_analyzer.lifetime import Closing
 from pose_analyzer.serving.load_shedding import Action, LimitRate, SheddingPolicy, Suspend
 from pose_analyzer.serving.observer import NO_OBSERVER, Observer
 from pose_analyzer.serving.stream_state import StreamState
@@ -99,7 +100,7 @@ class ManagerCounts:
     n_refused: int
 
 
-class StreamManager:
+class StreamManager(Closing):
     """Owns the lifetimes of streams; `step` does what is due.
 
     Call `step` yourself, or `start` a thread that does. Leaving the context ends the thread; the
@@ -211,12 +212,6 @@ class StreamManager:
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
-
-    def __enter__(self) -> StreamManager:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _run(self) -> None:
         while not self._stopped.is_set():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from pose_analyzer.errors import PoseAnalyzerError, StreamClosedError
 from pose_analyzer.serving.frame_mailbox import FrameMailbox
@@ -35,6 +36,8 @@ class StreamRegistry:
         self._streams: dict[str, LiveStream] = {}
         self._unended: set[LiveStream] = set()
         self._is_closed = False
+        self.on_closed: Callable[[LiveStream], object] = _do_nothing
+        """Called when a stream was closed before its source had ended; must not wait."""
         self.left: deque[str] = deque()
         """Names of streams that have gone, for whoever keeps something of them."""
 
@@ -82,6 +85,7 @@ class StreamRegistry:
     def close(self, stream: LiveStream, error: PoseAnalyzerError | None) -> None:
         """Take no more frames, and drop those that wait for the detector."""
         self.drain(stream, error)
+        self.on_closed(stream)
         self._leave(stream)
         self.end_if_done(stream)
 
@@ -135,3 +139,7 @@ class StreamRegistry:
         with self._lock:
             n_live = len(self._streams)
         self._observer.streams(n_live)
+
+
+def _do_nothing(stream: LiveStream) -> None:
+    """Pass over it."""

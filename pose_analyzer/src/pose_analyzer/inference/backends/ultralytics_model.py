@@ -17,7 +17,12 @@ from pose_analyzer.errors import DependencyMissingError, DetectorError, WeightsM
 from pose_analyzer.inference.backends.onnx_runtime import has_onnxruntime
 from pose_analyzer.inference.decode import NMS_IOU, CocoPeople, people_in_picture
 from pose_analyzer.inference.preprocess import Letterbox
-from pose_analyzer.inference.weights import RELEASE_ADDRESS, cache_folder
+from pose_analyzer.inference.weights import (
+    RELEASE_ADDRESS,
+    cache_folder,
+    download_target,
+    find_weights,
+)
 from pose_analyzer.skeleton import N_COCO
 from pose_analyzer.types import FloatArray, Frame, PoseDetections
 
@@ -85,6 +90,16 @@ def _process_settings_kept() -> Iterator[None]:
         np.set_printoptions(**print_options)
         if openmp_threads is None:
             os.environ.pop("OMP_NUM_THREADS", None)
+
+
+def find_or_fetch_weights(weights: str | Path | None, *, download: bool) -> Path:
+    """Return the path of the weights, fetching them first if asked to and needed."""
+    try:
+        return find_weights(weights)
+    except WeightsMissingError:
+        if not download:
+            raise
+    return download_weights(download_target(weights))
 
 
 def download_weights(target: Path) -> Path:

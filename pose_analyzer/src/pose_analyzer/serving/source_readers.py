@@ -1,0 +1,112 @@
+"""Reads the sources of live streams, each in a thread of its own, and ends them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from pose_analyzer.errors import PoseAnalyzerError, StreamClosedError
+from pose_analyzer.live_source import decode_seconds
+from pose_analyzer.serving.live_stream import LiveStream
+from pose_analyzer.serving.observer import Observer
+from pose_analyzer.serving.stream_registry import StreamRegistry
+from pose_analyzer.types import AnyFrame
+
+logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    def close(self) -> object: ...
+
+
+@dataclass(slots=True)
+class SourceReaders:
+    """Pushes what the sources of streams give, until these end.
+
+    Attributes
+    ----------
+    push : callable
+        Takes the name of a stream and a frame.
+    streams : StreamRegistry
+        Is told when a source has ended.
+    observer : Observer
+        Is told how long decoding took, where the source knows.
+    """
+
+    push: Callable[[str, AnyFrame], object]
+    streams: StreamRegistry
+    observer: Observer
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _sources: dict[LiveStream, list[Iterable[AnyFrame]]] = field(default_factory=dict)
+
+    def start(self, stream: LiveStream, source: Iterable[AnyFrame]) -> None:
+        """Read a source into a stream."""
+        with self._lock:
+            self._sources.setdefault(stream, []).append(source)
+        self._spawn(f"reader {stream.stream_id}", lambda: self._read(stream, source))
+        if stream.is_closed:
+            # It was closed meanwhile, and whoever did so may not have seen the source.
+            self.end(stream)
+
+    def end(self, stream: LiveStream) -> None:
+        """Close the sources of a stream, and do not wait for that: a close may hang."""
+        with self._lock:
+            sources = self._sources.pop(stream, [])
+        closable = [source for source in sources if isinstance(source, _Closable)]
+        if closable:
+            self._spawn(f"closer {stream.stream_id}", lambda: _close(closable))
+
+    def join(self, end_s: float) -> list[str]:
+        """Wait for all threads until a time; return the names of those that are still at work."""
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
+        return [thread.name for thread in threads if thread.is_alive()]
+
+    def _spawn(self, name: str, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        with self._lock:
+            self._threads = [each for each in self._threads if each.is_alive()]
+            # Started within the lock: one that was not yet would count as ended.
+            thread.start()
+            self._threads.append(thread)
+
+    def _read(self, stream: LiveStream, source: Iterable[AnyFrame]) -> None:
+        error: PoseAnalyzerError | None = None
+        try:
+            for frame in source:
+                if stream.is_closed:
+                    break
+                if not math.isnan(seconds := decode_seconds(source)):
+                    self.observer.stage("decode", seconds)
+                self.push(stream.stream_id, frame)
+        except StreamClosedError:
+            return
+        except PoseAnalyzerError as exc:
+            error = exc
+        except Exception as exc:
+            logger.exception("stream %r ends: its source failed", stream.stream_id)
+            error = stream.failure("its source", exc)
+        finally:
+            with self._lock:
+                self._sources.pop(stream, None)
+        self.streams.drain(stream, error)
+
+
+def _close(sources: Iterable[_Closable]) -> None:
+    for source in sources:
+        try:
+            # A generator that another thread is in cannot be closed; it ends with its next frame.
+            with contextlib.suppress(ValueError):
+                source.close()
+        except Exception:
+            logger.exception("a source cannot be closed; it is left behind")
