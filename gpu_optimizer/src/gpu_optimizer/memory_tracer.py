@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 
@@ -16,6 +18,7 @@ from gpu_optimizer.memory_profile import MemoryProfile
 from gpu_optimizer.module_tags import ModuleTags
 from gpu_optimizer.profile_builder import build_profile
 from gpu_optimizer.recording import Recording, StorageNames
+from gpu_optimizer.report import html_page, profile_json, write_sqlite
 
 MAX_ENTRIES: Final = 1_000_000
 """Chosen by us: some hundred steps of a large model, some 300 MB of host memory when read."""
@@ -90,6 +93,18 @@ class MemoryTracer:
             self._recording = None
         return self._profile
 
+    def to_html(self, path: str | PathLike[str], title: str = "Memory profile") -> None:
+        """Write one self-contained page; TraceError before the end of the trace."""
+        _write(Path(path), html_page(self.profile, title))
+
+    def to_json(self, path: str | PathLike[str]) -> None:
+        """Write the profile without single events; TraceError before the end of the trace."""
+        _write(Path(path), profile_json(self.profile))
+
+    def to_sqlite(self, path: str | PathLike[str]) -> None:
+        """Write a database with every event; TraceError before the end of the trace."""
+        write_sqlite(self.profile, Path(path))
+
     def __enter__(self) -> Self:
         if _active:
             raise TraceError("another MemoryTracer is active: leave it before entering this one")
@@ -139,6 +154,13 @@ class MemoryTracer:
     def _look_at(self, optimizer: Optimizer) -> None:
         self._steppers[id(optimizer)] = optimizer
         self._names.look_at_optimizer(optimizer)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def _device_of(model: nn.Module) -> torch.device:
