@@ -110,11 +110,12 @@ def segment_map(
         raise ValueError(f"at_event must be 0 to {len(trace.events) - 1}, got {at_event}")
     allocator = CachingAllocator(config, limit_bytes, trace.segments)
     _run(allocator, trace.table, None, at_event + 1)
-    views = (_segment_view(blocks) for blocks in allocator.segments())
+    views = (segment_view(blocks) for blocks in allocator.segments())
     return tuple(sorted(views, key=lambda view: view.address))
 
 
-def _segment_view(blocks: list[Block]) -> SegmentView:
+def segment_view(blocks: list[Block]) -> SegmentView:
+    """Return the blocks of a segment as values."""
     first, last = blocks[0], blocks[-1]
     return SegmentView(
         address=first.address,

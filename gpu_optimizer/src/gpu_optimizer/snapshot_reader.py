@@ -39,12 +39,15 @@ class SnapshotReading:
         For each snapshot taken meanwhile, how many events of the trace were before it.
     out_of_memory : tuple of int
         The same for each allocation that failed; it is not among the events.
+    addresses : tuple of int
+        Where each block of the trace lies, by its number.
     """
 
     trace: AllocationTrace
     peak_reserved_bytes: int
     marks: tuple[int, ...]
     out_of_memory: tuple[int, ...]
+    addresses: tuple[int, ...] = ()
 
 
 def read_snapshot(snapshot: object, device_index: int = 0) -> SnapshotReading:
@@ -107,7 +110,7 @@ class _History:
         self._events = EventColumns(self._pools)
         self._initial: list[tuple[int, int, int, Record]] = []
         self._live: dict[int, int] = {}
-        self._n_blocks = 0
+        self._addresses: list[int] = []
         self._marks: list[int] = []
         self._failures: list[int] = []
         self._dropped: Counter[str] = Counter()
@@ -135,14 +138,14 @@ class _History:
         if address in self._live:
             self._dropped["free that was not recorded"] += 1
             self._events.add(FREE, self._live.pop(address), 0, record)
-        self._live[address] = self._new_block()
+        self._live[address] = self._new_block(address)
         self._events.add(ALLOC, self._live[address], number(record, "size"), record)
 
     def _free(self, record: Record) -> None:
         address, n_bytes = number(record, "addr"), number(record, "size")
         block = self._live.pop(address, None)
         if block is None:
-            block = self._new_block()
+            block = self._new_block(address)
             self._initial.append((address, block, n_bytes, record))
         self._events.add(FREE, block, n_bytes, record)
 
@@ -174,11 +177,11 @@ class _History:
                 address = start + number(block, "size")
                 if block.get("state") != "inactive" and start not in self._live:
                     n_bytes = number(block, "requested_size", number(block, "size"))
-                    self._initial.append((start, self._new_block(), n_bytes, segment))
+                    self._initial.append((start, self._new_block(start), n_bytes, segment))
 
-    def _new_block(self) -> int:
-        self._n_blocks += 1
-        return self._n_blocks - 1
+    def _new_block(self, address: int) -> int:
+        self._addresses.append(address)
+        return len(self._addresses) - 1
 
     def _finished(self, device: str) -> SnapshotReading:
         before = EventColumns(self._pools)
@@ -203,4 +206,5 @@ class _History:
             peak_reserved_bytes=self._book.peak_bytes,
             marks=tuple(mark + n_initial for mark in self._marks),
             out_of_memory=tuple(row + n_initial for row in self._failures),
+            addresses=tuple(self._addresses),
         )

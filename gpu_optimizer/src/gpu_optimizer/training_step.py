@@ -126,7 +126,7 @@ class StepProgram:
         config: StepConfig,
         autocast: Autocast,
     ) -> None:
-        self._model = model
+        self.model = model
         self._batch = batch
         self._loss = loss
         self._config = config
@@ -138,13 +138,13 @@ class StepProgram:
         if self.optimizer is None:
             on_phase("forward")
             with torch.no_grad(), self._autocast():
-                infer(self._model, self._batch, self._config.n_new_tokens)
+                infer(self.model, self._batch, self._config.n_new_tokens)
             return
         self.optimizer.zero_grad(set_to_none=True)
         for _ in range(self._config.n_accumulate):
             on_phase("forward")
             with self._autocast():
-                value = self._loss(self._model, self._batch) / self._config.n_accumulate
+                value = self._loss(self.model, self._batch) / self._config.n_accumulate
             on_phase("backward")
             value.backward()  # type: ignore[no-untyped-call]
             del value

@@ -1,0 +1,190 @@
+"""Where the memory of a running model goes, by layer, phase and purpose."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from gpu_optimizer.cuda_history import CudaHistory
+from gpu_optimizer.dispatch_history import DispatchHistory
+from gpu_optimizer.errors import DeviceError, TraceError
+from gpu_optimizer.memory_profile import MemoryProfile
+from gpu_optimizer.module_tags import ModuleTags
+from gpu_optimizer.profile_builder import build_profile
+from gpu_optimizer.recording import Recording, StorageNames
+from gpu_optimizer.report import html_page, profile_json, write_sqlite
+
+MAX_ENTRIES: Final = 1_000_000
+"""Chosen by us: some hundred steps of a large model, some 300 MB of host memory when read."""
+_active: list[MemoryTracer] = []
+
+
+class MemoryTracer:
+    """Records the allocations of all that runs within ``with MemoryTracer(model) as trace:``.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Whose layers are told apart. It is not changed and not kept.
+    optimizer : Optimizer, optional
+        Its state from before the trace is known as such from the start; one that steps within the
+        trace is known then anyway.
+    device : str or torch.device, optional
+        ``"cuda"``, ``"cuda:1"`` or ``"cpu"``; by default that of the model's parameters. On a CPU
+        every operator is looked at, which is slow, and the profile says so in its source.
+    max_entries : int
+        The most allocations and frees that are kept, at least 1; the profile tells how many more
+        there were.
+
+    Raises
+    ------
+    ValueError
+        If the device is neither, or `max_entries` is less than 1.
+    DeviceError
+        If there is no such CUDA device.
+
+    Notes
+    -----
+    Entering raises `TraceError` if another tracer is active, or if this one was used. An exception
+    within the trace goes on; what was recorded until then is kept. The CUDA device must be the
+    current one.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | None = None,
+        *,
+        device: str | torch.device | None = None,
+        max_entries: int = MAX_ENTRIES,
+    ) -> None:
+        if max_entries < 1:
+            raise ValueError(f"max_entries must be at least 1, got {max_entries}")
+        place = torch.device(_device_of(model) if device is None else device)
+        if place.type not in {"cuda", "cpu"}:
+            raise ValueError(f"device must be 'cuda', 'cuda:N' or 'cpu', got {str(place)!r}")
+        self._history: CudaHistory | DispatchHistory
+        if place.type == "cuda":
+            self._history = CudaHistory(_cuda_index(place), max_entries)
+        else:
+            self._history = DispatchHistory(max_entries)
+        self._model: nn.Module | None = model
+        self._optimizer = optimizer
+        self._steppers: dict[int, Optimizer] = {}
+        self._names = StorageNames()
+        self._tags: ModuleTags | None = None
+        self._recording: Recording | None = None
+        self._profile: MemoryProfile | None = None
+        self._error = ""
+
+    @property
+    def profile(self) -> MemoryProfile:
+        """What was recorded; TraceError before the end of the trace."""
+        if self._profile is None:
+            if self._recording is None:
+                raise TraceError("the trace has no result yet: read it after the with block")
+            self._profile = build_profile(self._recording, self._names, self._error)
+            self._recording = None
+        return self._profile
+
+    def to_html(self, path: str | PathLike[str], title: str = "Memory profile") -> None:
+        """Write one self-contained page; TraceError before the end of the trace."""
+        _write(Path(path), html_page(self.profile, title))
+
+    def to_json(self, path: str | PathLike[str]) -> None:
+        """Write the profile without single events; TraceError before the end of the trace."""
+        _write(Path(path), profile_json(self.profile))
+
+    def to_sqlite(self, path: str | PathLike[str]) -> None:
+        """Write a database with every event; TraceError before the end of the trace."""
+        write_sqlite(self.profile, Path(path))
+
+    def __enter__(self) -> Self:
+        if _active:
+            raise TraceError("another MemoryTracer is active: leave it before entering this one")
+        if self._model is None or self._tags is not None:
+            raise TraceError("a MemoryTracer records once: make a new one")
+        self._names.look_at_model(self._model)
+        if self._optimizer is not None:
+            self._look_at(self._optimizer)
+        self._tags = ModuleTags(self._model, self._history.put, self._look_at)
+        if isinstance(self._history, DispatchHistory):
+            self._history.start(_tensors(self._model, self._optimizer))
+        else:
+            self._history.start()
+        try:
+            self._tags.__enter__()
+        except BaseException:
+            self._history.cancel()
+            raise
+        _active.append(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> Literal[False]:
+        _active.clear()
+        model, self._model = self._model, None
+        tags = self._tags
+        try:
+            if tags is not None:
+                tags.__exit__(kind, error, trace)
+            if model is not None:
+                self._names.look_at_model(model)
+            for optimizer in self._steppers.values():
+                self._names.look_at_optimizer(optimizer)
+            self._recording = self._history.stop()
+        finally:
+            self._history.cancel()
+            self._optimizer = None
+            self._steppers.clear()
+            self._names.forget_objects()
+        self._error = "" if kind is None else kind.__name__
+        return False
+
+    def _look_at(self, optimizer: Optimizer) -> None:
+        self._steppers[id(optimizer)] = optimizer
+        self._names.look_at_optimizer(optimizer)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    tensor = next((one for one in (*model.parameters(), *model.buffers())), None)
+    if tensor is not None:
+        return tensor.device
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _cuda_index(device: torch.device) -> int:
+    if not torch.cuda.is_available():
+        raise DeviceError("no CUDA device is here: trace with device='cpu'")
+    index = torch.cuda.current_device() if device.index is None else device.index
+    if index >= torch.cuda.device_count():
+        raise DeviceError(
+            f"there are {torch.cuda.device_count()} CUDA devices, none of index {index}"
+        )
+    return index
+
+
+def _tensors(model: nn.Module, optimizer: Optimizer | None) -> list[torch.Tensor]:
+    """Return what is there before a step, as far as it is known."""
+    parameters = list(model.parameters())
+    gradients = [one.grad for one in parameters if one.grad is not None]
+    states = [] if optimizer is None else [v for s in optimizer.state.values() for v in s.values()]
+    tensors = [one for one in states if isinstance(one, torch.Tensor)]
+    return [*parameters, *model.buffers(), *gradients, *tensors]

@@ -1,0 +1,108 @@
+"""One real step of a model of the registry, with random weights, traced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch
+
+from gpu_optimizer.errors import DeviceError
+from gpu_optimizer.memory_tracer import MemoryTracer
+from gpu_optimizer.models import find_model
+from gpu_optimizer.training_step import (
+    AUTOCAST_DTYPES,
+    WEIGHT_DTYPES,
+    StepConfig,
+    StepProgram,
+    Workload,
+)
+
+
+@contextmanager
+def prepared(workload: Workload, step: StepConfig, device: str) -> Iterator[StepProgram]:
+    """Give the program of a step on a device; its memory is free again afterwards.
+
+    Raises
+    ------
+    DeviceError
+        If the device is a GPU that is not there.
+    """
+    place = torch.device(device)
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("no CUDA device is here: use device 'cpu'")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(WEIGHT_DTYPES[step.precision])
+    try:
+        with place:
+            model, batch = workload.model_fn().to(place), workload.inputs_fn()
+            model.train(step.mode == "train")
+        dtype = AUTOCAST_DTYPES.get(step.precision)
+        if dtype is None:
+            yield StepProgram(model, batch, workload.loss_fn, step, nullcontext)
+        else:
+            autocast = partial(torch.autocast, place.type, dtype=dtype)
+            yield StepProgram(model, batch, workload.loss_fn, step, autocast)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def trace_workload(
+    workload: Workload, step: StepConfig, device: str, n_warmup: int = 1
+) -> MemoryTracer:
+    """Return the trace of a step after others that are not traced.
+
+    Parameters
+    ----------
+    workload : Workload
+        Made on the device, with random weights.
+    step : StepConfig
+        What a step does.
+    device : str
+        ``"cuda"``, ``"cuda:1"`` or ``"cpu"``.
+    n_warmup : int
+        Steps before it, from 0; the optimizer's state appears in the first.
+
+    Raises
+    ------
+    ValueError
+        If `n_warmup` is negative.
+    DeviceError
+        If the device is not there.
+    """
+    if n_warmup < 0:
+        raise ValueError(f"n_warmup must not be negative, got {n_warmup}")
+    with prepared(workload, step, device) as program:
+        for _ in range(n_warmup):
+            program.run(_ignore)
+        with MemoryTracer(program.model, program.optimizer, device=device) as trace:
+            program.run(_ignore)
+    return trace
+
+
+def trace_model(
+    name: str, batch: int, seq: int, step: StepConfig, device: str, n_warmup: int = 1
+) -> MemoryTracer:
+    """Return the trace of a step of a model of the registry.
+
+    Raises
+    ------
+    ValueError
+        If a size is less than 1, or the model cannot do what is asked.
+    UnknownModelError
+        If no model has that name.
+    DeviceError
+        If the device is not there.
+    """
+    entry = find_model(name)
+    if entry.kind == "pose" and step.mode == "train":
+        raise ValueError(f"{entry.name} can be traced for mode 'infer' only, got 'train'")
+    if step.n_new_tokens and entry.kind != "text":
+        raise ValueError(f"{entry.name} generates no tokens, got n_new_tokens={step.n_new_tokens}")
+    workload = entry.workload(batch, seq, is_checkpointed=step.is_checkpointed)
+    return trace_workload(workload, step, device, n_warmup)
+
+
+def _ignore(_: str) -> None:
+    """Take no notice of a phase: hooks tell it."""
