@@ -49,7 +49,7 @@ def test_a_step_whose_memory_is_known_is_found_in_this_process() -> None:
     # What an earlier test left of its segments serves this one too.
     free = held - torch.cuda.memory_allocated()
     result = BatchFinder(square_step, held + 512 * MIB, HERE).find()
-    assert 8 <= result.n_max <= 8 + -(-free // (64 * MIB))
+    assert 8 <= result.n_max <= 8 + -(-free // (60 * MIB))
     assert torch.cuda.memory_reserved() < held + 64 * MIB
 
 
