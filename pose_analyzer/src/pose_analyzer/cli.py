@@ -131,7 +131,12 @@ def _add_synth(parser: argparse.ArgumentParser) -> None:
         metavar="NAME:SEVERITY",
         help="a fault, say knee_valgus:0.6; may be given several times",
     )
-    parser.add_argument("--yaw", type=float, default=90.0, help="camera: 0 front, 90 side")
+    parser.add_argument(
+        "--yaw",
+        type=float,
+        metavar="DEG",
+        help="camera: 0 front, 90 side; unless given, the side if the faults show from there",
+    )
     parser.add_argument("--pitch", type=float, default=0.0, help="camera: degrees downward")
     parser.add_argument("--distance", type=float, default=4.0, help="camera: metres")
     parser.add_argument("--fps", type=float, default=30.0)
@@ -298,11 +303,13 @@ def _synth(args: argparse.Namespace) -> int:
     from pose_analyzer.synthetic import ClipSpec, parse_fault, synthesize_clip
 
     width, height = args.size
+    faults = tuple(parse_fault(text) for text in args.fault)
+    names = [fault.name for fault in faults]
     spec = ClipSpec(
         exercise=args.exercise,
         reps=args.reps,
-        faults=tuple(parse_fault(text) for text in args.fault),
-        yaw_deg=args.yaw,
+        faults=faults,
+        yaw_deg=_yaw_that_shows(args.exercise, names) if args.yaw is None else args.yaw,
         pitch_deg=args.pitch,
         distance_m=args.distance,
         fps=args.fps,
@@ -315,9 +322,23 @@ def _synth(args: argparse.Namespace) -> int:
     with _Bar("render", quiet=args.quiet) as bar:
         truth = synthesize_clip(spec, args.out, bar.show)
     print(
-        f"wrote {args.out} ({truth.n_frames} frames, {truth.rep_count} repetitions) and its truth"
+        f"wrote {args.out} ({truth.n_frames} frames, {truth.rep_count} repetitions, seen from "
+        f"{spec.yaw_deg:g} degrees) and its truth"
     )
     return 0
+
+
+def _yaw_that_shows(exercise: str, faults: Sequence[str]) -> float:
+    """Return the yaw of a camera that sees these faults: the side, the front or between."""
+    if exercise not in exercise_names():
+        return 90.0
+    specs = [one for one in load_exercise(exercise).faults if one.name in faults]
+
+    def n_shown(yaw_deg: float) -> int:
+        shown = {one.name for one in specs if one.min_yaw_deg <= yaw_deg <= one.max_yaw_deg}
+        return len(shown)
+
+    return max((90.0, 0.0, 45.0, 20.0), key=n_shown)
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from pose_analyzer.exercises import CriterionSpec, ExerciseSpec
+from pose_analyzer.exercises import CriterionSpec, ExerciseSpec, FaultSpec
 from pose_analyzer.skeleton import KEYPOINT_INDEX, KEYPOINT_NAMES, N_KEYPOINTS, mirrored_name
 from pose_analyzer.types import ClipSummary, Cue, FloatArray, FrameAnalysis, RepAnalysis
 from pose_analyzer.video_source import VideoSource
@@ -167,15 +167,14 @@ def _hidden_parts(exercise: ExerciseSpec, seen: FloatArray) -> list[str]:
     return [f"{part}s" for part, share in parts.items() if share < POINT_SHARE]
 
 
-def _unjudged(exercise: ExerciseSpec, yaw_deg: float) -> list[CriterionSpec]:
-    """Return the criteria that cannot be judged from this side."""
+def _unjudged(exercise: ExerciseSpec, yaw_deg: float) -> list[CriterionSpec | FaultSpec]:
+    """Return the criteria and the faults that cannot be judged from this side."""
     if math.isnan(yaw_deg):
         return []
-    return [
-        criterion
-        for criterion in exercise.criteria
-        if not criterion.min_yaw_deg <= yaw_deg <= criterion.max_yaw_deg
-    ]
+    judged = [*exercise.criteria, *exercise.faults]
+    shown = {one.name for one in judged if one.min_yaw_deg <= yaw_deg <= one.max_yaw_deg}
+    hidden = {one.name: one for one in reversed(judged) if one.name not in shown}
+    return list(reversed(hidden.values()))
 
 
 def _listed(words: list[str]) -> str:

@@ -323,7 +323,7 @@ def test_a_hold_seen_from_the_front_says_that_it_cannot_be_timed() -> None:
 
 def test_a_clip_seen_well_has_no_warnings_but_those_of_its_source() -> None:
     found = squats(1)
-    spec = replace(load_exercise("squat"), criteria=())
+    spec = replace(load_exercise("squat"), criteria=(), faults=())
     assert analyze(found, spec=spec).warnings == ()
     source = _Clip(len(found), warnings=("the file is truncated",))
     summary = analyze_video(source, _Replay(found), pipeline(spec), [])
