@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gpu_optimizer import __version__, cli_predict
+from gpu_optimizer import __version__, cli_predict, cli_trace
 from gpu_optimizer.cli_parts import EXIT_BAD_INPUT
 from gpu_optimizer.errors import GpuOptimizerError
 
@@ -30,6 +30,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (cli_predict,):
+    for command in (cli_predict, cli_trace):
         command.add_command(commands)
     return parser
