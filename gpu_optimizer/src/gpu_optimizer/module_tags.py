@@ -156,7 +156,8 @@ def _speaking(model: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
                 break
         parent = names.get(above, "") if name else ""
         if not name or type(module) not in _SILENT:
-            names[name] = name or MODEL
+            # The sign between the parts of a tag cannot be in one.
+            names[name] = name.replace("|", "/") or MODEL
             yield module, names[name], parent
 
 

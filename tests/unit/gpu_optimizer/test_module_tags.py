@@ -101,10 +101,14 @@ def test_everything_is_as_before_after_an_exception() -> None:
     assert len(tags) == n_tags
 
 
+def test_a_name_with_the_sign_of_tags_is_changed() -> None:
+    model = nn.Sequential()
+    model.add_module("a|b", nn.Linear(3, 3))
+    assert "forward|a/b|" in _run(model, torch.rand(2, 3))
+
+
 def test_the_tag_of_a_parent_returns_when_its_part_is_done() -> None:
     tags: list[str] = []
-    with ModuleTags(_Block(), tags.append), torch.no_grad():
-        pass
     model = nn.Sequential(_Block())
     with ModuleTags(model, tags.append), torch.no_grad():
         model(torch.rand(2, 3))
