@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import gc
+import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ NAME: Final = "baseline_memory_profiles"
 COMMAND: Final = "scripts/run baseline-profiles"
 _MIB: Final = 2**20
 _N_LAYERS: Final = 12
+_NUMBERED: Final = re.compile(r"(^|_)[0-9]+$")
 CASES: Final = (
     ForecastRequest("resnet50", 32, step=StepConfig("infer", precision="fp32")),
     ForecastRequest("resnet50", 32, step=StepConfig("train", "adamw", "fp32")),
@@ -125,15 +128,12 @@ def _add(report: Report, title: str, baseline: Baseline) -> None:
 
 def _grouped(layers: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
     """Return the bytes of blocks: names are cut behind the first number, or the second part."""
-    totals: dict[str, int] = {}
+    totals: Counter[str] = Counter()
     for name, size in layers:
         parts = name.split(".")
-        index = next(
-            (i for i, part in enumerate(parts) if part.isdecimal()), min(len(parts), 2) - 1
-        )
-        key = ".".join(parts[: index + 1])
-        totals[key] = totals.get(key, 0) + size
-    return sorted(totals.items(), key=lambda row: -row[1])
+        numbered = (index for index, part in enumerate(parts) if _NUMBERED.search(part))
+        totals[".".join(parts[: next(numbered, 1) + 1])] += size
+    return totals.most_common()
 
 
 def _title(request: ForecastRequest) -> str:

@@ -149,7 +149,9 @@ def race(name: str, case: Case, findings: Findings) -> None:
         with MemoryTracer(program.model, program.optimizer) as trace:
             program.run(_ignore)
         n_events = len(trace.profile.trace.events)
-        plain, traced, whole = [], [], []
+        plain: list[float] = []
+        traced: list[float] = []
+        whole: list[float] = []
         start_s = time.perf_counter()
         while len(plain) < _MAX_PAIRS and (
             len(plain) < _MIN_PAIRS or time.perf_counter() - start_s < _SPEED_SECONDS
@@ -239,7 +241,7 @@ def write_report(out: Path, findings: Findings) -> None:
         ("layers_off_total_max", "<= 0", "B", findings.layer_errors),
         ("memory_left_by_tracer_max", "<= 0", "B", findings.leaked_bytes),
     ):
-        worst = max(values, default=None)  # type: ignore[type-var]
+        worst = max(values, default=None)
         note = "the worst of all cases" if values else "not reached"
         report.bar(name, goal=goal, measured=worst, unit=unit, n=len(values), note=note)
     report.table(

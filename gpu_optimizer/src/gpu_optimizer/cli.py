@@ -13,6 +13,7 @@ from gpu_optimizer import (
     cli_find_batch,
     cli_predict,
     cli_profile_machine,
+    cli_trace,
 )
 from gpu_optimizer.cli_parts import EXIT_BAD_INPUT
 from gpu_optimizer.errors import GpuOptimizerError
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (
         cli_predict,
+        cli_trace,
         cli_find_batch,
         cli_defrag,
         cli_profile_machine,

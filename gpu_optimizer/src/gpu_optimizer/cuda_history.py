@@ -202,7 +202,10 @@ class _PlacedWalk:
         self._reserved = after[self._ordinals + 1]
 
     def __call__(self, moments: Sequence[int]) -> MemoryWalk:
-        """Return the sizes, and the segments at some moments."""
+        """Return the sizes, and the segments at some moments.
+
+        What an ``"empty_cache"`` returned is gone only after the next event.
+        """
         maps: list[MemoryMap] = []
         if moments:
             ordinals = [int(self._ordinals[moment]) for moment in moments]

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpu_optimizer.memory_walk import replay_walk
-from gpu_optimizer.recording import Attribution, Failure, Recording
+from gpu_optimizer.recording import Attribution, Recording
 from gpu_optimizer.types import AllocationEvent, AllocationTrace
 
 SOURCE: Final = "cpu dispatch"
@@ -58,7 +58,7 @@ class DispatchHistory:
         for tensor in known:
             self.see(tensor, is_new=False)
         self._is_recording = True
-        self._mode.__enter__()
+        self._mode.__enter__()  # type: ignore[no-untyped-call]
 
     def stop(self) -> Recording:
         """End the recording; nothing is held afterwards."""
@@ -78,13 +78,9 @@ class DispatchHistory:
         """End the recording without reading it."""
         if self._is_recording:
             self._is_recording = False
-            self._mode.__exit__(None, None, None)
+            self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         self._references.clear()
         self._blocks.clear()
-
-    def failure(self) -> Failure:
-        """Say that memory ran out now; a CPU does not tell what was asked for."""
-        return Failure(len(self._initial) + len(self._events), None, None)
 
     def see(self, tensor: torch.Tensor, *, is_new: bool) -> None:
         """Book the storage of a tensor unless it is known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ from gpu_optimizer.errors import DeviceError, TraceError
 from gpu_optimizer.memory_profile import MemoryProfile
 from gpu_optimizer.module_tags import ModuleTags
 from gpu_optimizer.profile_builder import build_profile
-from gpu_optimizer.recording import Recording, StorageNames
+from gpu_optimizer.recording import Failure, Recording, StorageNames
 from gpu_optimizer.report import html_page, profile_json, write_sqlite
 
 MAX_ENTRIES: Final = 1_000_000
@@ -66,12 +67,10 @@ class MemoryTracer:
     ) -> None:
         if max_entries < 1:
             raise ValueError(f"max_entries must be at least 1, got {max_entries}")
-        place = torch.device(_device_of(model) if device is None else device)
-        if place.type not in {"cuda", "cpu"}:
-            raise ValueError(f"device must be 'cuda', 'cuda:N' or 'cpu', got {str(place)!r}")
+        place = traceable_device(_device_of(model) if device is None else device)
         self._history: CudaHistory | DispatchHistory
         if place.type == "cuda":
-            self._history = CudaHistory(_cuda_index(place), max_entries)
+            self._history = CudaHistory(place.index, max_entries)
         else:
             self._history = DispatchHistory(max_entries)
         self._model: nn.Module | None = model
@@ -88,7 +87,7 @@ class MemoryTracer:
         """What was recorded; TraceError before the end of the trace."""
         if self._profile is None:
             if self._recording is None:
-                raise TraceError("the trace has no result yet: read it after the with block")
+                raise TraceError("the trace has no result: read it after the with block")
             self._profile = build_profile(self._recording, self._names, self._error)
             self._recording = None
         return self._profile
@@ -142,7 +141,11 @@ class MemoryTracer:
                 self._names.look_at_model(model)
             for optimizer in self._steppers.values():
                 self._names.look_at_optimizer(optimizer)
-            self._recording = self._history.stop()
+            self._recording = _told(self._history.stop(), kind)
+        except RuntimeError:
+            # After a failed kernel CUDA answers nothing more; the first error is the one to see.
+            if kind is None:
+                raise
         finally:
             self._history.cancel()
             self._optimizer = None
@@ -154,6 +157,42 @@ class MemoryTracer:
     def _look_at(self, optimizer: Optimizer) -> None:
         self._steppers[id(optimizer)] = optimizer
         self._names.look_at_optimizer(optimizer)
+
+
+def traceable_device(name: str | torch.device) -> torch.device:
+    """Return a device that can be traced, a CUDA device with its index.
+
+    Raises
+    ------
+    ValueError
+        If it is neither the CPU nor a CUDA device.
+    DeviceError
+        If there is no such CUDA device.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in {"cuda", "cpu"}:
+        raise ValueError(f"device must be 'cuda', 'cuda:N' or 'cpu', got {str(name)!r}")
+    if device.type == "cpu":
+        return device
+    if not torch.cuda.is_available():
+        raise DeviceError("no CUDA device is here: trace with device='cpu'")
+    named: int | None = device.index
+    index = torch.cuda.current_device() if named is None else named
+    if index >= torch.cuda.device_count():
+        n_devices = torch.cuda.device_count()
+        raise DeviceError(f"there are {n_devices} CUDA devices, none of index {index}")
+    return torch.device("cuda", index)
+
+
+def _told(recording: Recording, kind: type[BaseException] | None) -> Recording:
+    """Return a recording that says where memory ran out, even if nobody noted what was asked."""
+    is_full = kind is not None and issubclass(kind, (torch.OutOfMemoryError, MemoryError))
+    if not is_full or recording.failure is not None:
+        return recording
+    return replace(recording, failure=Failure(len(recording.trace.events), None, None))
 
 
 def _write(path: Path, text: str) -> None:
@@ -168,17 +207,6 @@ def _device_of(model: nn.Module) -> torch.device:
     if tensor is not None:
         return tensor.device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _cuda_index(device: torch.device) -> int:
-    if not torch.cuda.is_available():
-        raise DeviceError("no CUDA device is here: trace with device='cpu'")
-    index = torch.cuda.current_device() if device.index is None else device.index
-    if index >= torch.cuda.device_count():
-        raise DeviceError(
-            f"there are {torch.cuda.device_count()} CUDA devices, none of index {index}"
-        )
-    return index
 
 
 def _tensors(model: nn.Module, optimizer: Optimizer | None) -> list[torch.Tensor]:

@@ -69,8 +69,8 @@ class ModuleTags:
         if model is None:
             raise ValueError("module tags can be entered once")
         self._backward, self._grad = torch.autograd.backward, torch.autograd.grad
-        torch.autograd.backward = self._around(self._backward)
-        torch.autograd.grad = self._around(self._grad)
+        torch.autograd.backward = self._around(self._backward)  # type: ignore[assignment]
+        torch.autograd.grad = self._around(self._grad)  # type: ignore[assignment]
         self._handles += [
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
@@ -156,7 +156,8 @@ def _speaking(model: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
                 break
         parent = names.get(above, "") if name else ""
         if not name or type(module) not in _SILENT:
-            names[name] = name or MODEL
+            # The sign between the parts of a tag cannot be in one.
+            names[name] = name.replace("|", "/") or MODEL
             yield module, names[name], parent
 
 

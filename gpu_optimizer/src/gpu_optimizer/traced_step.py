@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 
 import torch
 
 from gpu_optimizer.errors import DeviceError
-from gpu_optimizer.memory_tracer import MemoryTracer
+from gpu_optimizer.memory_tracer import MemoryTracer, traceable_device
 from gpu_optimizer.models import find_model
 from gpu_optimizer.training_step import (
     AUTOCAST_DTYPES,
@@ -26,16 +26,16 @@ def prepared(workload: Workload, step: StepConfig, device: str) -> Iterator[Step
 
     Raises
     ------
+    ValueError
+        If the device is neither the CPU nor a CUDA device.
     DeviceError
-        If the device is a GPU that is not there.
+        If it is not there, or too small for the weights.
     """
-    place = torch.device(device)
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("no CUDA device is here: use device 'cpu'")
+    place = traceable_device(device)
     before = torch.get_default_dtype()
     torch.set_default_dtype(WEIGHT_DTYPES[step.precision])
     try:
-        with place:
+        with _fitting(place), place:
             model, batch = workload.model_fn().to(place), workload.inputs_fn()
             model.train(step.mode == "train")
         dtype = AUTOCAST_DTYPES.get(step.precision)
@@ -46,6 +46,15 @@ def prepared(workload: Workload, step: StepConfig, device: str) -> Iterator[Step
             yield StepProgram(model, batch, workload.loss_fn, step, autocast)
     finally:
         torch.set_default_dtype(before)
+
+
+@contextmanager
+def _fitting(place: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as exc:
+        why = str(exc).splitlines()[0]
+        raise DeviceError(f"the weights do not fit on {place}: {why}") from exc
 
 
 def trace_workload(
@@ -64,6 +73,11 @@ def trace_workload(
     n_warmup : int
         Steps before it, from 0; the optimizer's state appears in the first.
 
+    Returns
+    -------
+    MemoryTracer
+        A step that ran out of memory is not an error here: its profile tells of it.
+
     Raises
     ------
     ValueError
@@ -74,9 +88,11 @@ def trace_workload(
     if n_warmup < 0:
         raise ValueError(f"n_warmup must not be negative, got {n_warmup}")
     with prepared(workload, step, device) as program:
-        for _ in range(n_warmup):
-            program.run(_ignore)
-        with MemoryTracer(program.model, program.optimizer, device=device) as trace:
+        with suppress(torch.OutOfMemoryError):
+            for _ in range(n_warmup):
+                program.run(_ignore)
+        trace = MemoryTracer(program.model, program.optimizer, device=device)
+        with suppress(torch.OutOfMemoryError), trace:
             program.run(_ignore)
     return trace
 

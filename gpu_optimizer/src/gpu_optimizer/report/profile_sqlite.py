@@ -52,7 +52,7 @@ def write_sqlite(profile: MemoryProfile, path: Path) -> None:
                 _insert(connection, table, rows)
             connection.commit()
     except sqlite3.OperationalError as exc:
-        raise OSError(f"{path.name} cannot be written: {exc}") from exc
+        raise OSError(f"{path} cannot be written: {exc}") from exc
     temporary.replace(path)
 
 

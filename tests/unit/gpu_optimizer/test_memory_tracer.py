@@ -1,0 +1,225 @@
+"""A traced program does what it does without, and its profile adds up."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from gpu_optimizer.block_owners import OUTSIDE
+from gpu_optimizer.errors import DeviceError, TraceError
+from gpu_optimizer.memory_profile import MemoryProfile
+from gpu_optimizer.memory_tracer import MemoryTracer
+
+KIB = 1024
+
+
+def _model() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 8))
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    loss = model(torch.ones(32, 64)).square().mean()
+    loss.backward()
+    optimizer.step()
+
+
+def _run_then_raise(
+    model: nn.Module, n_rows: int, kept: list[torch.Tensor], error: Exception
+) -> None:
+    kept.append(model(torch.ones(n_rows, 64)))
+    raise error
+
+
+def _profile(n_warmup: int = 1) -> MemoryProfile:
+    model = _model()
+    optimizer = torch.optim.AdamW(model.parameters())
+    for _ in range(n_warmup):
+        _step(model, optimizer)
+    with MemoryTracer(model, optimizer) as trace:
+        _step(model, optimizer)
+    return trace.profile
+
+
+def test_the_layers_and_the_blocks_add_up_to_the_peak() -> None:
+    profile = _profile()
+    assert sum(layer.at_peak_bytes for layer in profile.layers) == profile.peak_bytes
+    assert sum(block.size_bytes for block in profile.at_peak) == profile.peak_bytes
+    assert sum(size for _, size in profile.by_category) == profile.peak_bytes
+
+
+def test_weights_and_their_state_are_known_by_their_sizes() -> None:
+    profile = _profile()
+    totals = dict(profile.by_category)
+    weights = 64 * 256 * 4 + 256 * 4 + 256 * 8 * 4 + 512
+    assert totals["parameters"] == weights
+    assert totals["optimizer state"] >= 2 * weights
+    assert profile.start_bytes <= profile.peak_bytes
+
+
+def test_gradients_belong_to_the_layer_of_their_parameter() -> None:
+    model = _model()
+    with MemoryTracer(model) as trace:
+        model(torch.ones(32, 64)).square().mean().backward()
+    gradients = {
+        block.owner.module: block.size_bytes
+        for block in trace.profile.at_peak
+        if block.owner.category == "gradients" and block.size_bytes > KIB
+    }
+    assert gradients["2"] == 256 * 8 * 4
+
+
+def test_activations_are_what_lives_from_forward_into_backward() -> None:
+    model = nn.Sequential(nn.Linear(64, 512), nn.Sigmoid())
+    with MemoryTracer(model) as trace:
+        model(torch.ones(128, 64)).square().mean().backward()
+    table = trace.profile.trace.table
+    kept = {tag for tag in table.tags if tag == "forward|1|activations"}
+    assert kept
+
+
+def test_optimizer_state_that_the_trace_makes_is_known() -> None:
+    totals = {owner.category for owner in _profile(n_warmup=0).owners}
+    assert {"optimizer state", "gradients", "activations", "parameters"} <= totals
+
+
+def test_a_traced_step_computes_the_same() -> None:
+    plain, traced = _model(), _model()
+    _step(plain, torch.optim.AdamW(plain.parameters()))
+    optimizer = torch.optim.AdamW(traced.parameters())
+    with MemoryTracer(traced, optimizer):
+        _step(traced, optimizer)
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(plain.parameters(), traced.parameters(), strict=True)
+    )
+
+
+def test_phases_have_what_they_allocated() -> None:
+    phases = {phase.name: phase for phase in _profile().phases}
+    assert {"forward", "backward", "optimizer"} <= set(phases)
+    assert phases["forward"].retained_bytes >= 32 * 256 * 4
+    assert max(phase.peak_bytes for phase in phases.values()) == _profile().peak_bytes
+
+
+def test_inference_is_evaluation() -> None:
+    model = _model().eval()
+    with MemoryTracer(model) as trace, torch.no_grad():
+        model(torch.ones(4, 64))
+    assert trace.profile.peak_phase == "evaluation"
+    assert trace.profile.trace.source == "cpu dispatch"
+
+
+def test_an_empty_trace_is_valid() -> None:
+    with MemoryTracer(nn.Identity(), device="cpu") as trace:
+        pass
+    assert (trace.profile.peak_bytes, trace.profile.layers) == (0, ())
+
+
+def test_a_trace_in_which_nothing_happens_tells_what_was_there() -> None:
+    with MemoryTracer(_model()) as trace:
+        pass
+    assert trace.profile.peak_bytes == trace.profile.start_bytes == trace.profile.end_bytes > 0
+
+
+def test_an_exception_goes_on_and_the_partial_trace_is_kept() -> None:
+    model = _model()
+    trace = MemoryTracer(model)
+    kept: list[torch.Tensor] = []
+    with pytest.raises(KeyError, match="my own"), trace:
+        _run_then_raise(model, 4, kept, KeyError("my own"))
+    assert trace.profile.error == "KeyError"
+    assert trace.profile.out_of_memory is None
+    assert any(owner.phase == "forward" for owner in trace.profile.owners)
+
+
+def test_running_out_of_memory_is_recognised_by_type_and_told() -> None:
+    model = _model()
+    trace = MemoryTracer(model)
+    kept: list[torch.Tensor] = []
+    with pytest.raises(torch.OutOfMemoryError), trace:
+        _run_then_raise(model, 4096, kept, torch.OutOfMemoryError("whatever it says"))
+    found = trace.profile.out_of_memory
+    assert found is not None
+    assert found.asked_bytes is None
+    assert found.would_have_to_go[0] == ("1: activations", 4096 * 256 * 4)
+    assert found.allocated_bytes == sum(size for _, size in found.by_category)
+
+
+def test_an_error_that_only_speaks_of_memory_is_not_taken_for_it() -> None:
+    trace = MemoryTracer(_model())
+    with pytest.raises(RuntimeError), trace:
+        raise RuntimeError("CUDA out of memory")
+    assert trace.profile.out_of_memory is None
+
+
+def test_a_tracer_within_another_is_refused_and_the_outer_one_goes_on() -> None:
+    model = _model()
+    with MemoryTracer(model) as outer:
+        with pytest.raises(TraceError, match="another MemoryTracer"), MemoryTracer(model):
+            raise AssertionError("not reached")
+        kept = model(torch.ones(4, 64))
+    assert any(owner.phase == "forward" for owner in outer.profile.owners)
+    with MemoryTracer(model):
+        del kept
+
+
+def test_a_tracer_records_once() -> None:
+    tracer = MemoryTracer(_model())
+    with tracer:
+        pass
+    with pytest.raises(TraceError, match="once"), tracer:
+        raise AssertionError("not reached")
+
+
+def test_there_is_no_profile_before_the_end() -> None:
+    with MemoryTracer(_model()) as trace, pytest.raises(TraceError, match="after the with block"):
+        _ = trace.profile
+
+
+def test_nothing_is_kept_alive() -> None:
+    model = _model()
+    output = None
+    with MemoryTracer(model) as trace:
+        output = model(torch.ones(4, 64))
+    storage = weakref.ref(output.untyped_storage())
+    layer = weakref.ref(model[0])
+    del output, model
+    gc.collect()
+    assert storage() is None
+    assert layer() is None
+    assert trace.profile.peak_bytes > 0
+
+
+def test_a_full_history_says_how_much_was_lost() -> None:
+    model = _model()
+    with MemoryTracer(model, max_entries=5) as trace:
+        for _ in range(4):
+            model(torch.ones(4, 64))
+    assert trace.profile.n_lost > 0
+    assert trace.profile.peak_bytes > 0
+
+
+def test_functions_outside_of_all_modules_have_a_row() -> None:
+    model = _model()
+    with MemoryTracer(model) as trace:
+        kept = model(torch.ones(4, 64)).repeat(1000, 1)
+    rows = {layer.module: layer for layer in trace.profile.layers}
+    assert rows[OUTSIDE].at_peak_bytes >= kept.numel() * 4
+
+
+@pytest.mark.parametrize(("option", "value"), [("device", "meta"), ("max_entries", 0)])
+def test_a_nonsense_option_is_refused(option: str, value: object) -> None:
+    with pytest.raises(ValueError, match=option):
+        MemoryTracer(_model(), **{option: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_gpu_that_is_not_there_is_told() -> None:
+    with pytest.raises(DeviceError, match="no CUDA device"):
+        MemoryTracer(_model(), device="cuda")

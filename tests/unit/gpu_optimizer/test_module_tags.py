@@ -1,0 +1,116 @@
+"""Tags follow the program through forward, backward and the optimizer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from gpu_optimizer.module_tags import ModuleTags
+
+
+def _run(model: nn.Module, rows: torch.Tensor) -> list[str]:
+    """Return the tags of a training step, each once in a row."""
+    tags: list[str] = []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with ModuleTags(model, tags.append):
+        model(rows).square().mean().backward()
+        optimizer.step()
+    return [tag for tag, before in zip(tags, ["", *tags], strict=False) if tag != before]
+
+
+def _phases(tags: list[str]) -> list[str]:
+    phases = [tag.partition("|")[0] for tag in tags if tag]
+    return [one for one, before in zip(phases, ["", *phases], strict=False) if one != before]
+
+
+class _Block(nn.Module):
+    """Adds what its part makes of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Linear(3, 3)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.act(self.part(rows)) + torch.sigmoid(rows)
+        return output
+
+
+def test_a_training_step_goes_through_all_phases() -> None:
+    tags = _run(nn.Sequential(nn.Linear(3, 3)), torch.rand(2, 3))
+    assert _phases(tags) == ["other", "forward", "backward", "other", "optimizer", "other"]
+
+
+def test_backward_visits_the_modules_in_reverse() -> None:
+    tags = _run(nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3)), torch.rand(2, 3))
+    backward = [tag.split("|")[1] for tag in tags if tag.startswith("backward|")]
+    assert [name for name in backward if name.isdecimal()] == ["2", "1", "0"]
+
+
+def test_modules_that_change_tensors_in_place_can_be_followed() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(inplace=True))
+    tags = _run(model, torch.rand(2, 1, 4, 4))
+    assert {"backward|0|", "backward|1|", "backward|2|"} <= set(tags)
+
+
+def test_what_a_block_does_itself_is_its_own_in_backward_too() -> None:
+    tags = _run(nn.Sequential(_Block(), _Block()), torch.rand(2, 3, requires_grad=True))
+    first = tags.index("backward|1|")
+    assert tags[first : first + 3] == ["backward|1|", "backward|1.act|", "backward|1.part|"]
+    assert tags.index("backward|0|") > tags.index("backward|1.part|")
+
+
+class _Checkpointed(nn.Module):
+    """Computes its part again in backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Linear(3, 3)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = checkpoint(self.part, rows, use_reentrant=False)
+        return output
+
+
+def test_what_is_recomputed_counts_for_backward() -> None:
+    tags = _run(_Checkpointed(), torch.rand(2, 3))
+    assert _phases(tags) == ["other", "forward", "backward", "other", "optimizer", "other"]
+
+
+def test_a_pass_without_gradients_is_evaluation() -> None:
+    tags: list[str] = []
+    model = nn.Sequential(nn.Linear(3, 3))
+    with ModuleTags(model, tags.append), torch.no_grad():
+        model(torch.rand(2, 3))
+    assert "evaluation|0|" in tags
+    assert not any(tag.startswith("forward|") for tag in tags)
+
+
+def test_everything_is_as_before_after_an_exception() -> None:
+    model = nn.Sequential(nn.Linear(3, 3))
+    backward, grad = torch.autograd.backward, torch.autograd.grad
+    tags: list[str] = []
+    with pytest.raises(KeyError), ModuleTags(model, tags.append):
+        raise KeyError("anything")
+    assert (torch.autograd.backward, torch.autograd.grad) == (backward, grad)
+    assert not any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
+    n_tags = len(tags)
+    model(torch.rand(2, 3)).sum().backward()
+    assert len(tags) == n_tags
+
+
+def test_a_name_with_the_sign_of_tags_is_changed() -> None:
+    model = nn.Sequential()
+    model.add_module("a|b", nn.Linear(3, 3))
+    assert "forward|a/b|" in _run(model, torch.rand(2, 3))
+
+
+def test_the_tag_of_a_parent_returns_when_its_part_is_done() -> None:
+    tags: list[str] = []
+    model = nn.Sequential(_Block())
+    with ModuleTags(model, tags.append), torch.no_grad():
+        model(torch.rand(2, 3))
+    place = tags.index("evaluation|0.act|")
+    assert tags[place + 1] == "evaluation|0|"
