@@ -4,8 +4,8 @@
 
 Every case runs in a process of its own: the real step twice, the second measured, then the forecast
 of the same case. The file is written anew after every case. The constants of the machine (CUDA
-context, cuBLAS workspace, copies of convolutions) are measured first, on shapes of no case, and
-printed as they belong into ``config/machines.yml``.
+context, cuBLAS workspace, kernel of attention, processors) are measured first and printed as they
+belong into ``config/machines.yml``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -31,6 +31,8 @@ from predictor_cases import CASES, Case
 from report_lib import Report, to_json
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpu_optimizer.errors import GpuOptimizerError
 from gpu_optimizer.machines import DEFAULT_MACHINE, Machine, find_machine
@@ -56,8 +58,6 @@ _AMOUNTS: Final = (
     "rule_of_thumb",
     "forecast_seconds",
 )
-# Batch, channels in, side, channels out, kernel: shapes of no case.
-_CONVOLUTIONS: Final = ((48, 96, 40, 96, 3), (24, 48, 80, 192, 1), (40, 3, 160, 48, 7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +299,7 @@ def measure_constants() -> Machine:
     before = torch.cuda.memory_allocated()
     product = matrix @ matrix
     workspace = torch.cuda.memory_allocated() - before - product.numel() * 4
-    copies = [ratio for shape in _CONVOLUTIONS for ratio in _convolution_ratios(*shape)]
+    attention = _attention_kernel()
     torch.cuda.synchronize()
     free, total = torch.cuda.mem_get_info()
     return Machine(
@@ -308,42 +308,36 @@ def measure_constants() -> Machine:
         total_bytes=total,
         context_bytes=total - free - torch.cuda.memory_reserved(),
         cublas_workspace_bytes=workspace,
-        convolution_copies=max(float(np.median(copies)), 0.0),
+        attention=attention,
+        n_processors=properties.multi_processor_count,
         is_measured=True,
     )
 
 
-def _convolution_ratios(
-    batch: int, channels: int, side: int, filters: int, kernel: int
-) -> list[float]:
-    """Return the workspace of forward and backward over the bytes of its operands."""
-    ratios = []
-    for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        image = torch.ones(batch, channels, side, side, device="cuda", dtype=dtype)
-        image.requires_grad_()
-        layer = nn.Conv2d(channels, filters, kernel, padding=kernel // 2, bias=False)
-        layer = layer.to("cuda", dtype)
-        operands = sum(t.numel() for t in (image, layer.weight)) * image.element_size()
-        base = _reset()
-        output = layer(image)
-        n_bytes = output.numel() * output.element_size()
-        ratios.append((_peak() - base - n_bytes) / (operands + n_bytes))
-        gradient = torch.ones_like(output)
-        base = _reset()
-        output.backward(gradient)
-        ratios.append((_peak() - base - operands) / (operands + n_bytes))
-    return ratios
+class _Names(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the names of all operators."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
-def _reset() -> int:
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    return int(torch.cuda.memory_allocated())
-
-
-def _peak() -> int:
-    torch.cuda.synchronize()
-    return int(torch.cuda.max_memory_allocated())
+def _attention_kernel() -> str:
+    """Return which kernel attention takes in half precision without a mask."""
+    rows = torch.ones(1, 2, 128, 64, device="cuda", dtype=torch.float16)
+    with _Names() as names:
+        functional.scaled_dot_product_attention(rows, rows, rows)
+    return "cudnn" if any("cudnn_attention" in name for name in names.seen) else "flash"
 
 
 def report(outcomes: Sequence[Outcome], machine: Machine, cost: Cost, folder: Path) -> None:
