@@ -4,8 +4,8 @@
 
 Every case runs in a process of its own: the real step twice, the second measured, then the forecast
 of the same case. The file is written anew after every case. The constants of the machine (CUDA
-context, cuBLAS workspace, copies of convolutions) are measured first, on shapes of no case, and
-printed as they belong into ``config/machines.yml``.
+context, cuBLAS workspace, kernel of attention, processors) are measured first and printed as they
+belong into ``config/machines.yml``.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ def _table(machine: Machine) -> str:
         ("memory", format_bytes(machine.total_bytes)),
         ("CUDA context", "not measured" if context is None else format_bytes(context)),
         ("cuBLAS workspace", format_bytes(machine.cublas_workspace_bytes)),
-        ("convolution copies", f"{machine.convolution_copies:.2f}"),
+        ("attention in half precision", machine.attention),
+        ("multiprocessors", str(machine.n_processors)),
         *((name, f"{rate:.4g}") for name, rate in machine.rates.items()),
     ]
     return "\n".join(f"{name:<22} {value}" for name, value in rows)

@@ -11,9 +11,11 @@ flash attention           backward takes a float32 accumulator of dQ and one row
 efficient attention       backward takes one row sum for each query, and in half precision a float32
                           accumulator of dQ (Rabe and Staats, "Self-attention Does Not Need O(n²)
                           Memory"; xFormers' backward kernel)
-cuDNN convolution         tensor cores want channels last: a contiguous operand is copied within the
-                          workspace (NVIDIA, "Convolutional Layers User's Guide", section "Tensor
-                          layouts"); how much of it is a constant of the machine
+cuDNN attention           takes the place of flash attention on some machines; backward takes a
+                          float32 accumulator of dQ and one row sum for each query (as recorded)
+sum over outer axes       blocks of threads leave their parts in a buffer (PyTorch,
+                          "aten/src/ATen/native/cuda/Reduce.cuh", `setReduceConfig`)
+cuDNN convolution         see `convolution_kernels`
 attention, dropout        CUDA has fused operators where the CPU has others, see `cuda_choices`
 ========================  ======================================================================
 """
@@ -21,12 +23,20 @@ attention, dropout        CUDA has fused operators where the CPU has others, see
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 import torch
 from torch.nn import functional
+
+from gpu_optimizer.convolution_kernels import (
+    Temporaries,
+    as_tensor,
+    backward_temporaries,
+    forward_temporaries,
+    is_channels_last,
+)
 
 _ATEN: Final = torch.ops.aten
 MATRIX_PRODUCTS: Final = frozenset(
@@ -43,10 +53,23 @@ MATRIX_PRODUCTS: Final = frozenset(
 )
 _FLASH_HEAD_DIM: Final = 256
 _QUERY_TILE: Final = 128
+_CUDNN_ROOM_BYTES: Final = 256
+LAYER_NORM: Final = _ATEN.native_layer_norm.default
+_FLASH_BACKWARD: Final = _ATEN._scaled_dot_product_flash_attention_backward.default
+_EFFICIENT_BACKWARD: Final = _ATEN._scaled_dot_product_efficient_attention_backward.default
+# PyTorch's sum over outer axes: four columns a thread, 128 threads a block, 16 to 256 values each.
+_VECTOR: Final = 4
+_WARP: Final = 32
+_SUM_THREADS: Final = 128
+_PROCESSOR_THREADS: Final = 2048
+_ADDED_EACH: Final = 16
+_MIN_ADDED: Final = 256
 _HALVES: Final = (torch.float16, torch.bfloat16)
 
 
-def workspace_bytes(operator: object, args: Sequence[object], convolution_copies: float) -> int:
+def temporaries(
+    operator: object, args: Sequence[object], attention: str, n_processors: int
+) -> Temporaries:
     """Return what the CUDA kernel of an operator takes besides its outputs, and gives back.
 
     Parameters
@@ -55,84 +78,79 @@ def workspace_bytes(operator: object, args: Sequence[object], convolution_copies
         An overload of ``aten``.
     args : sequence
         Of the call.
-    convolution_copies : float
-        How much of a convolution's operands cuDNN copies, from 0.
+    attention : {"cudnn", "flash"}
+        The kernel of attention in half precision without a mask.
+    n_processors : int
+        Streaming multiprocessors, at least 1.
     """
-    rule = _WORKSPACES.get(operator)
-    if rule is None:
-        return 0
-    if operator in _CONVOLUTIONS:
-        return int(rule(args) * convolution_copies)
-    return rule(args)
+    if operator is _ATEN.convolution.default:
+        return forward_temporaries(args)
+    if operator is _ATEN.convolution_backward.default:
+        taken = backward_temporaries(args)
+        gradient = as_tensor(args[0])
+        if is_channels_last(gradient) and not taken.held:
+            axes = (gradient, [0, 2, 3])
+            return Temporaries((), (*taken.pulses, _sum(axes, n_processors)))
+        return taken
+    if operator is _ATEN.sum.dim_IntList:
+        return Temporaries(pulses=(_sum(args, n_processors),))
+    if operator is LAYER_NORM and not as_tensor(args[0]).is_contiguous():
+        return Temporaries(held=(as_tensor(args[0]).numel() * as_tensor(args[0]).element_size(),))
+    if operator is _FLASH_BACKWARD:
+        rule = _cudnn_backward if attention == "cudnn" else _flash_backward
+        return Temporaries((rule(args),))
+    if operator is _EFFICIENT_BACKWARD:
+        return Temporaries((_efficient_backward(args),))
+    return Temporaries()
+
+
+def output_bytes(operator: object, index: int, tensor: torch.Tensor) -> int:
+    """Return the bytes of an output's storage: statistics of layer norm are always float32."""
+    n_bytes = tensor.untyped_storage().nbytes()
+    is_narrow = operator is LAYER_NORM and index > 0 and tensor.dtype in _HALVES
+    return 2 * n_bytes if is_narrow else n_bytes
 
 
 def _flash_backward(args: Sequence[object]) -> int:
-    query = _tensor(args[1])
+    query = as_tensor(args[1])
     batch, heads, length, width = query.shape
     rounded = math.ceil(length / _QUERY_TILE) * _QUERY_TILE
     width = math.ceil(width / 32) * 32
     return 4 * batch * heads * rounded * (width + 1)
 
 
+def _cudnn_backward(args: Sequence[object]) -> int:
+    query = as_tensor(args[1])
+    batch, heads, length, width = query.shape
+    return 4 * batch * heads * length * (width + 1) + _CUDNN_ROOM_BYTES
+
+
 def _efficient_backward(args: Sequence[object]) -> int:
-    query = _tensor(args[1])
+    query = as_tensor(args[1])
     row_sums = 4 * query.numel() // query.shape[-1]
     return row_sums + (4 * query.numel() if query.dtype in _HALVES else 0)
 
 
-def _convolution(args: Sequence[object]) -> int:
-    """Return the bytes of input, weight and output of a forward convolution."""
-    image, weight = _tensor(args[0]), _tensor(args[1])
-    stride, padding, dilation = (_integers(args[index]) for index in (3, 4, 5))
-    if _is_transparent(image, weight, _groups(args[8])) or args[6]:
+def _sum(args: Sequence[object], n_processors: int) -> int:
+    """Return the buffer in which blocks of threads leave their parts of a sum over outer axes."""
+    rows = as_tensor(args[0])
+    axes = [int(axis) % rows.dim() for axis in args[1]] if isinstance(args[1], Sequence) else []
+    kept = [axis for axis in range(rows.dim()) if axis not in axes]
+    n_added = math.prod(rows.shape[axis] for axis in axes)
+    n_sums = math.prod(rows.shape[axis] for axis in kept)
+    is_outer = bool(kept) and min(rows.stride(axis) for axis in kept if rows.shape[axis] > 1 or
+                                  len(kept) == 1) == 1  # fmt: skip
+    if not is_outer or n_sums < _VECTOR or n_added < _MIN_ADDED:
         return 0
-    n_outputs = image.shape[0] * weight.shape[0]
-    for axis, size in enumerate(image.shape[2:]):
-        reach = dilation[axis] * (weight.shape[axis + 2] - 1) + 1
-        n_outputs *= (size + 2 * padding[axis] - reach) // stride[axis] + 1
-    return _bytes(image) + _bytes(weight) + n_outputs * image.element_size()
-
-
-def _convolution_backward(args: Sequence[object]) -> int:
-    """Return the bytes of the output's gradient, the input and the weight."""
-    gradient, image, weight = _tensor(args[0]), _tensor(args[1]), _tensor(args[2])
-    if _is_transparent(image, weight, _groups(args[9])):
+    width = min(2 ** int(math.log2(n_sums // _VECTOR)), _WARP)
+    height = _SUM_THREADS // width
+    n_each = math.ceil(n_added / height)
+    if n_each < _MIN_ADDED:
         return 0
-    return _bytes(gradient) + _bytes(image) + _bytes(weight)
-
-
-def _is_transparent(image: torch.Tensor, weight: torch.Tensor, groups: int) -> bool:
-    """Return whether no copy is made: channels last already, or a depthwise kernel."""
-    is_depthwise = groups > 1 and groups == image.shape[1] == weight.shape[0]
-    is_last = image.dim() == 4 and image.is_contiguous(memory_format=torch.channels_last)
-    return is_depthwise or (is_last and not image.is_contiguous())
-
-
-def _bytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
-def _tensor(value: object) -> torch.Tensor:
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"an operator's argument must be a tensor here, got {type(value)}")
-    return value
-
-
-def _integers(value: object) -> list[int]:
-    return [int(item) for item in value] if isinstance(value, Sequence) else []
-
-
-def _groups(value: object) -> int:
-    return value if isinstance(value, int) else 1
-
-
-_WORKSPACES: Final[Mapping[object, Callable[[Sequence[object]], int]]] = {
-    _ATEN._scaled_dot_product_flash_attention_backward.default: _flash_backward,
-    _ATEN._scaled_dot_product_efficient_attention_backward.default: _efficient_backward,
-    _ATEN.convolution.default: _convolution,
-    _ATEN.convolution_backward.default: _convolution_backward,
-}
-_CONVOLUTIONS: Final = frozenset({_ATEN.convolution.default, _ATEN.convolution_backward.default})
+    n_columns = math.ceil(n_sums / (width * _VECTOR))
+    n_blocks = math.ceil(n_processors * (_PROCESSOR_THREADS // _SUM_THREADS) / n_columns)
+    n_blocks = max(min(n_blocks, math.ceil(n_each / _ADDED_EACH)), math.ceil(n_each / _MIN_ADDED))
+    return 4 * n_sums * n_blocks * width * _VECTOR if n_blocks > 1 else 0
 
 
 @contextmanager

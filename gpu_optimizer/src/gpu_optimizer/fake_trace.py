@@ -26,7 +26,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpu_optimizer.cuda_autocast import cuda_rules
-from gpu_optimizer.cuda_kernels import MATRIX_PRODUCTS, cuda_choices, workspace_bytes
+from gpu_optimizer.cuda_kernels import MATRIX_PRODUCTS, cuda_choices, output_bytes, temporaries
 from gpu_optimizer.errors import TraceError
 from gpu_optimizer.gradient_merge import GradientMerge
 from gpu_optimizer.module_scopes import ModuleScopes
@@ -47,7 +47,8 @@ class KernelConstants:
     """What the libraries of a machine take, see `machines.Machine`."""
 
     cublas_workspace_bytes: int = 0
-    convolution_copies: float = 0.0
+    attention: str = "flash"
+    n_processors: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +227,16 @@ class _Bookkeeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func in MATRIX_PRODUCTS:
             self._take_cublas()
         is_optimizer = ledger.phase == "optimizer"
-        for tensor in pytree.tree_leaves(output):
+        constants = self._constants
+        taken = temporaries(func, args, constants.attention, constants.n_processors)
+        held = [ledger.hold(n_bytes) for n_bytes in taken.held]
+        for index, tensor in enumerate(pytree.tree_leaves(output)):
             # AdamW counts its steps on the host.
             if isinstance(tensor, FakeTensor) and not (is_optimizer and tensor.dim() == 0):
-                ledger.see(tensor)
-        ledger.pulse(workspace_bytes(func, args, self._constants.convolution_copies))
+                ledger.see(tensor, n_bytes=output_bytes(func, index, tensor))
+            ledger.pulse(taken.pulses[index] if index < len(taken.pulses) else 0)
+        for block in held:
+            ledger.release(block)
 
     def _take_cublas(self) -> None:
         is_backward = self._ledger.phase == "backward"

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import median
 from typing import Final
 
 import torch
 from torch import nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpu_optimizer.device import CudaDoor
 from gpu_optimizer.machines import Machine
@@ -71,7 +72,8 @@ def profile_machine(
     door = CudaDoor(index)
     card = door.open()
     workspace = cublas_workspace_bytes()
-    copies = convolution_copies()
+    run_convolutions()
+    attention = attention_kernel()
     door.release()
     context = door.use().context_bytes
     rates = measure_rates(torch.device("cuda", index), sizes or RateSizes(), clock)
@@ -82,7 +84,8 @@ def profile_machine(
         total_bytes=card.total_bytes,
         context_bytes=context,
         cublas_workspace_bytes=workspace,
-        convolution_copies=copies,
+        attention=attention,
+        n_processors=torch.cuda.get_device_properties(index).multi_processor_count,
         is_measured=True,
         rates=rates,
     )
@@ -103,44 +106,40 @@ def cublas_workspace_bytes() -> int:
     return torch.cuda.memory_allocated() - before - product.numel() * product.element_size()
 
 
-def convolution_copies() -> float:
-    """Return how much of a convolution's operands cuDNN copies in its workspace, from 0.
-
-    The median over forward and backward of a few shapes and types.
-    """
-    ratios = [ratio for shape in _CONVOLUTIONS for ratio in _convolution_ratios(*shape)]
-    return max(float(median(ratios)), 0.0)
-
-
-def _convolution_ratios(
-    batch: int, channels: int, side: int, filters: int, kernel: int
-) -> Iterator[float]:
-    """Yield the workspace of forward and backward over the bytes of the operands."""
-    for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        image = torch.ones(batch, channels, side, side, device="cuda", dtype=dtype)
-        image.requires_grad_()
-        layer = nn.Conv2d(channels, filters, kernel, padding=kernel // 2, bias=False)
-        layer = layer.to("cuda", dtype)
-        operands = sum(t.numel() for t in (image, layer.weight)) * image.element_size()
-        base = _reset_peak()
-        output = layer(image)
-        n_bytes = output.numel() * output.element_size()
-        yield (_peak() - base - n_bytes) / (operands + n_bytes)
-        gradient = torch.ones_like(output)
-        base = _reset_peak()
-        output.backward(gradient)
-        yield (_peak() - base - operands) / (operands + n_bytes)
+def run_convolutions() -> None:
+    """Run a few convolutions both ways, whose kernels and handles the context then holds."""
+    for batch, channels, side, filters, kernel in _CONVOLUTIONS:
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            shape = (batch, channels, side, side)
+            image = torch.ones(shape, device="cuda", dtype=dtype, requires_grad=True)
+            layer = nn.Conv2d(channels, filters, kernel, padding=kernel // 2, bias=False)
+            layer.to("cuda", dtype)(image).sum().backward()
 
 
-def _reset_peak() -> int:
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    return torch.cuda.memory_allocated()
+class _Names(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the names of all operators."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
-def _peak() -> int:
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated()
+def attention_kernel() -> str:
+    """Return which kernel attention takes in half precision without a mask."""
+    rows = torch.ones(1, 2, 128, 64, device="cuda", dtype=torch.float16)
+    with _Names() as names:
+        functional.scaled_dot_product_attention(rows, rows, rows)
+    return "cudnn" if any("cudnn_attention" in name for name in names.seen) else "flash"
 
 
 def measure_rates(

@@ -13,6 +13,7 @@ import yaml
 from gpu_optimizer.errors import DeviceError
 
 DEFAULT_MACHINE: Final = "rtx-3070-ti"
+_ATTENTIONS: Final = ("cudnn", "flash")
 _FILE: Final = "machines.yml"
 
 
@@ -30,8 +31,10 @@ class Machine:
         Outside of PyTorch's allocator: CUDA context and kernels. None: not measured.
     cublas_workspace_bytes : int
         For each thread that multiplies matrices.
-    convolution_copies : float
-        How much of a convolution's operands cuDNN copies in its workspace, from 0.
+    attention : {"cudnn", "flash"}
+        The kernel of attention in half precision without a mask.
+    n_processors : int
+        Streaming multiprocessors, at least 1.
     is_measured : bool
         Whether these were measured on such a card, or taken from documentation.
     rates : mapping of str to float
@@ -43,7 +46,8 @@ class Machine:
     total_bytes: int
     context_bytes: int | None
     cublas_workspace_bytes: int
-    convolution_copies: float
+    attention: str
+    n_processors: int
     is_measured: bool
     rates: Mapping[str, float] = field(default_factory=dict, hash=False)
 
@@ -52,12 +56,15 @@ class Machine:
             "total_bytes": self.total_bytes,
             "context_bytes": 0 if self.context_bytes is None else self.context_bytes,
             "cublas_workspace_bytes": self.cublas_workspace_bytes,
-            "convolution_copies": self.convolution_copies,
             **self.rates,
         }
         for name, amount in amounts.items():
             if not _is_amount(amount):
                 raise ValueError(f"{name} of {self.name} must be a number from 0, got {amount!r}")
+        if self.attention not in _ATTENTIONS:
+            raise ValueError(f"attention must be {' or '.join(_ATTENTIONS)}, got {self.attention}")
+        if not _is_amount(self.n_processors) or self.n_processors < 1:
+            raise ValueError(f"n_processors must be at least 1, got {self.n_processors!r}")
 
 
 def _is_amount(value: object) -> bool:

@@ -140,7 +140,9 @@ def predict_workload(
         If the model cannot be run without data.
     """
     start_s = clock()
-    constants = KernelConstants(machine.cublas_workspace_bytes, machine.convolution_copies)
+    constants = KernelConstants(
+        machine.cublas_workspace_bytes, machine.attention, machine.n_processors
+    )
     fake = trace_step(workload, step, constants)
     live = blocks_at_peak(fake)
     allocator = replay(fake.trace)

@@ -48,10 +48,11 @@ class StorageLedger:
         """How many events were booked so far."""
         return len(self._events)
 
-    def see(self, tensor: torch.Tensor, category: str = FRESH) -> bool:
+    def see(self, tensor: torch.Tensor, category: str = FRESH, n_bytes: int | None = None) -> bool:
         """Book the storage of a tensor, and return whether it is new.
 
-        A category given for a storage that is known already replaces the one that it had.
+        A category given for a storage that is known already replaces the one that it had. Its
+        bytes are those of the storage unless others are given.
         """
         storage = tensor.untyped_storage()
         key = storage._cdata
@@ -62,7 +63,7 @@ class StorageLedger:
             return False
         if storage.nbytes() == 0:
             return False
-        block = self._alloc(storage.nbytes(), category)
+        block = self._alloc(storage.nbytes() if n_bytes is None else n_bytes, category)
         self._blocks[key] = block
         self._references[key] = weakref.ref(storage, lambda _: self._free(key))
         return True
@@ -70,8 +71,15 @@ class StorageLedger:
     def pulse(self, n_bytes: int) -> None:
         """Book a workspace that an operator takes and gives back."""
         if n_bytes > 0:
-            block = self._alloc(n_bytes, "workspace")
-            self._events.append((False, block, n_bytes))
+            self.release(self.hold(n_bytes))
+
+    def hold(self, n_bytes: int) -> int:
+        """Book a workspace that an operator takes; return its number for `release`."""
+        return self._alloc(n_bytes, "workspace")
+
+    def release(self, block: int) -> None:
+        """Book that an operator gives a workspace back."""
+        self._events.append((False, block, self._sizes[block]))
 
     def keep(self, n_bytes: int) -> None:
         """Book a workspace that a library keeps."""

@@ -171,10 +171,9 @@ def _unjudged(exercise: ExerciseSpec, yaw_deg: float) -> list[CriterionSpec | Fa
     """Return the criteria and the faults that cannot be judged from this side."""
     if math.isnan(yaw_deg):
         return []
-    judged = [*exercise.criteria, *exercise.faults]
+    judged: list[CriterionSpec | FaultSpec] = [*exercise.criteria, *exercise.faults]
     shown = {one.name for one in judged if one.min_yaw_deg <= yaw_deg <= one.max_yaw_deg}
-    hidden = {one.name: one for one in reversed(judged) if one.name not in shown}
-    return list(reversed(hidden.values()))
+    return list({one.name: one for one in judged if one.name not in shown}.values())
 
 
 def _listed(words: list[str]) -> str:

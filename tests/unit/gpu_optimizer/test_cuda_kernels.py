@@ -1,39 +1,62 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from gpu_optimizer.cuda_kernels import cuda_choices, workspace_bytes
+from gpu_optimizer.convolution_kernels import Temporaries
+from gpu_optimizer.cuda_kernels import cuda_choices, output_bytes, temporaries
 
 ATEN = torch.ops.aten
 
 
-def convolution(image: torch.Tensor, weight: torch.Tensor, groups: int = 1) -> int:
-    args = (image, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], groups)
-    return workspace_bytes(ATEN.convolution.default, args, convolution_copies=1.0)
-
-
-def test_a_convolution_copies_its_operands_to_channels_last() -> None:
-    image, weight = torch.empty(2, 8, 6, 6), torch.empty(4, 8, 3, 3)
-    assert convolution(image, weight) == 4 * (2 * 8 * 36 + 4 * 8 * 9 + 2 * 4 * 36)
-
-
-def test_channels_last_and_depthwise_convolutions_copy_nothing() -> None:
-    image, weight = torch.empty(2, 8, 6, 6), torch.empty(8, 1, 3, 3)
-    assert convolution(image, weight, groups=8) == 0
-    last = image.to(memory_format=torch.channels_last)
-    assert convolution(last, torch.empty(4, 8, 3, 3)) == 0
+def taken(operator: object, *args: object) -> Temporaries:
+    return temporaries(operator, args, "flash", 132)
 
 
 def test_flash_backward_accumulates_dq_in_float32_over_whole_tiles() -> None:
     query = torch.empty(2, 3, 100, 64, dtype=torch.bfloat16)
     operator = ATEN._scaled_dot_product_flash_attention_backward.default
-    assert workspace_bytes(operator, (query, query), 1.0) == 4 * 2 * 3 * 128 * (64 + 1)
+    assert taken(operator, query, query).held == (4 * 2 * 3 * 128 * (64 + 1),)
+
+
+def test_cudnn_backward_accumulates_no_more_than_the_sequence() -> None:
+    query = torch.empty(16, 6, 197, 64, dtype=torch.bfloat16)
+    operator = ATEN._scaled_dot_product_flash_attention_backward.default
+    assert temporaries(operator, (query, query), "cudnn", 132).held == (4917376,)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_columns", "n_bytes"),
+    [(4728, 192, 7274496), (4728, 768, 29097984), (3152, 1152, 29491200), (512, 4096, 0)],
+)
+def test_a_sum_over_rows_takes_the_buffer_that_was_recorded(
+    n_rows: int, n_columns: int, n_bytes: int
+) -> None:
+    rows = torch.empty(n_rows, n_columns, device="meta")
+    assert taken(ATEN.sum.dim_IntList, rows, [0], True).pulses == (n_bytes,)
+
+
+def test_a_sum_over_columns_takes_nothing() -> None:
+    rows = torch.empty(4728, 192, device="meta")
+    assert taken(ATEN.sum.dim_IntList, rows, [1], True).pulses == (0,)
+
+
+def test_layer_norm_copies_an_input_that_is_not_contiguous() -> None:
+    rows = torch.empty(8, 4, device="meta")
+    assert taken(ATEN.native_layer_norm.default, rows.t()).held == (4 * 32,)
+    assert taken(ATEN.native_layer_norm.default, rows).held == ()
+
+
+def test_statistics_of_layer_norm_are_float32() -> None:
+    rows = torch.empty(8, dtype=torch.bfloat16)
+    assert output_bytes(ATEN.native_layer_norm.default, 1, rows) == 32
+    assert output_bytes(ATEN.native_layer_norm.default, 0, rows) == 16
 
 
 def test_other_operators_take_nothing() -> None:
-    assert workspace_bytes(ATEN.relu.default, (torch.empty(4),), 1.0) == 0
+    assert taken(ATEN.relu.default, torch.empty(4)) == Temporaries()
 
 
 def test_attention_and_dropout_are_as_before_afterwards() -> None:

@@ -9,7 +9,7 @@ from gpu_optimizer.machine_file import machine_line, write_machine
 from gpu_optimizer.machines import Machine, find_machine, load_machines, machines_path
 
 MEASURED = Machine(
-    "h200", "NVIDIA H200", 2**37, 2**29, 2**25, 1.5, True, {"h2d_pinned_gb_s": 55.25}
+    "a100", "NVIDIA A100", 2**36, 2**29, 2**23, "flash", 108, True, {"h2d_pinned_gb_s": 24.25}
 )
 
 
@@ -24,12 +24,12 @@ def test_a_new_machine_is_added_and_the_rest_stays(path: Path) -> None:
     before = path.read_text(encoding="utf-8")
     write_machine(path, MEASURED)
     assert path.read_text(encoding="utf-8") == f"{before}{machine_line(MEASURED)}\n"
-    assert find_machine("h200", path) == MEASURED
+    assert find_machine("a100", path) == MEASURED
 
 
 def test_a_known_machine_is_replaced_in_its_place(path: Path) -> None:
     known = list(load_machines(path))
-    write_machine(path, Machine("rtx-4070-ti", "Card", 2**33, None, 0, 0.0, is_measured=True))
+    write_machine(path, Machine("rtx-4070-ti", "Card", 2**33, None, 0, "flash", 60, is_measured=True))
     assert list(load_machines(path)) == known
     assert find_machine("rtx-4070-ti", path).gpu == "Card"
 
@@ -55,4 +55,4 @@ def test_a_file_of_another_layout_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_rate_below_zero_is_an_error() -> None:
     with pytest.raises(ValueError, match="h2d_pinned_gb_s of x must be a number from 0"):
-        Machine("x", "X", 1, 1, 1, 1.0, True, {"h2d_pinned_gb_s": -1.0})
+        Machine("x", "X", 1, 1, 1, "flash", 1, True, {"h2d_pinned_gb_s": -1.0})

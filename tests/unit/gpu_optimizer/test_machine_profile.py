@@ -11,7 +11,7 @@ from gpu_optimizer.cli import main
 from gpu_optimizer.machine_profile import RATES, RateSizes, machine_name, measure_rates
 from gpu_optimizer.machines import Machine, find_machine, machines_path
 
-MEASURED = Machine("h200", "NVIDIA H200", 2**37, 2**29, 2**25, 1.5, True, {RATES[0]: 55.0})
+MEASURED = Machine("h200", "NVIDIA H200", 2**37, 2**29, 2**25, "cudnn", 132, True, {RATES[0]: 55.0})
 
 
 @pytest.mark.parametrize(

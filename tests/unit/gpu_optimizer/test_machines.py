@@ -33,7 +33,7 @@ def test_an_amount_below_zero_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "machines.yml"
     path.write_text(
         "machines: {a: {gpu: A, total_bytes: -1, context_bytes: null, cublas_workspace_bytes: 0, "
-        "convolution_copies: 0, is_measured: false}}",
+        "attention: flash, n_processors: 48, is_measured: false}}",
         encoding="utf-8",
     )
     with pytest.raises(DeviceError, match="total_bytes of a must be a number from 0, got -1"):

@@ -16,7 +16,7 @@ from gpu_optimizer.memory_predictor import (
 )
 from gpu_optimizer.training_step import Batch, StepConfig, Workload
 
-MACHINE = Machine("test", "Test", 8 * 2**30, 300 * 2**20, 8519680, 1.0, is_measured=True)
+MACHINE = Machine("test", "Test", 8 * 2**30, 300 * 2**20, 8519680, "flash", 48, is_measured=True)
 
 
 def mean(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -54,7 +54,7 @@ def test_device_memory_is_what_is_reserved_and_the_context() -> None:
 
 
 def test_without_a_measured_context_there_is_no_device_memory() -> None:
-    unknown = Machine("test", "Test", 8 * 2**30, None, 0, 0.0, is_measured=False)
+    unknown = Machine("test", "Test", 8 * 2**30, None, 0, "flash", 48, is_measured=False)
     told = forecast(1000, StepConfig("infer"), unknown)
     assert told.device_bytes is None
     assert told.needed_bytes == told.peak_reserved_bytes

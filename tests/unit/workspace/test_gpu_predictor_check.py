@@ -12,7 +12,7 @@ from predictor_cases import CASES, UNet
 from gpu_optimizer.machines import Machine
 from gpu_optimizer.training_step import StepConfig
 
-MACHINE = Machine("card", "Card", 2**33, 2**28, 2**23, 1.0, is_measured=True)
+MACHINE = Machine("card", "Card", 2**33, 2**28, 2**23, "flash", 48, is_measured=True)
 
 
 def outcome(case: str, forecast: float, note: str = "") -> Outcome:

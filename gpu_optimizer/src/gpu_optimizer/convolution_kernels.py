@@ -1,0 +1,295 @@
+"""What cuDNN's convolutions take besides their outputs, from recorded steps.
+
+cuDNN chooses kernels by rules that are not published. Most of them want channels last: a contiguous
+operand is copied within the workspace (NVIDIA, "Convolutional Layers User's Guide", section "Tensor
+layouts"). Which are copied was seen in steps of other models than forecasts are judged on
+(scripts/gpu_record_steps.py; scripts/predictor_learning.py compares each with these rules):
+
+- nothing for depthwise convolutions, for channels last, and for kernels of one pixel without
+  stride, which are matrix products, unless the picture's size is no multiple of 16 B;
+- nothing forward for first layers (of up to four channels) with kernels of up to three pixels or
+  with kernels that do not overlap; others have their channels padded;
+- the gradient of the weight of a matrix product is made for each picture and then added up; others
+  are made in parts when there are few weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+_ALIGNMENT_BYTES: Final = 16
+_FIRST_LAYER_CHANNELS: Final = 4
+_SMALL_KERNEL: Final = 3
+# Channels to which a first layer is padded; NVIDIA's guide, section "Channels in and out".
+_PADDED_CHANNELS: Final = {torch.float16: 4, torch.bfloat16: 8}
+# Fewer channels on either side are multiplied without a copy in float32, as recorded.
+_WIDE_CHANNELS: Final = 512
+# In how many parts the gradient of a weight is made, by its channels in times out, as recorded.
+_PARTS_FLOAT: Final = ((16384, 14), (65536, 3))
+_PARTS_HALF: Final = ((8192, 13), (16384, 3))
+_STRIDED_POINT_PARTS: Final = 4
+_FIRST_LAYER_PARTS: Final = 8
+_FIRST_LAYER_PARTS_EACH: Final = 5
+_ACCUMULATOR_BYTES: Final = 4
+_ROOM_BYTES: Final = 16
+_TILE_PIXELS: Final = 64
+_WARP: Final = 32
+_VECTOR: Final = 4
+# Filters of float32 whose pictures are written where they belong, as recorded.
+_DIRECT_FILTERS: Final = 64
+_WIDEST_DIRECT_FILTERS: Final = 128
+# In how many parts the gradients of weights are made with channels last, as recorded.
+_DEPTHWISE_LAST_PARTS: Final = 128
+_LAST_PARTS: Final = 72
+
+
+@dataclass(frozen=True, slots=True)
+class Temporaries:
+    """What a kernel takes and gives back.
+
+    Attributes
+    ----------
+    held : tuple of int
+        Bytes of copies that are made before its outputs and kept until it ends.
+    pulses : tuple of int
+        Bytes that are taken after its first, second, ... output and given back at once.
+    """
+
+    held: tuple[int, ...] = ()
+    pulses: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A convolution; `out` pictures have `n_out` elements."""
+
+    image: torch.Tensor
+    weight: torch.Tensor
+    stride: tuple[int, ...]
+    groups: int
+    is_transposed: bool
+    n_out: int
+
+    @property
+    def is_half(self) -> bool:
+        return self.image.element_size() == 2
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Of the input and of the output."""
+        if self.is_transposed:
+            return self.weight.shape[0], self.weight.shape[1] * self.groups
+        return self.weight.shape[1] * self.groups, self.weight.shape[0]
+
+    @property
+    def is_depthwise(self) -> bool:
+        return 1 < self.groups == self.image.shape[1]
+
+    @property
+    def is_last(self) -> bool:
+        return is_channels_last(self.image)
+
+    @property
+    def is_point(self) -> bool:
+        """Whether the kernel has one pixel."""
+        return math.prod(self.weight.shape[2:]) == 1
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a matrix product."""
+        return self.is_point and set(self.stride) <= {1} and self.groups == 1
+
+    @property
+    def is_aligned(self) -> bool:
+        n_pixels = math.prod(self.image.shape[2:])
+        return n_pixels * self.image.element_size() % _ALIGNMENT_BYTES == 0
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether its pictures are smaller than a tile, and their size is odd."""
+        n_pixels = math.prod(self.image.shape[2:])
+        return n_pixels < _TILE_PIXELS and not self.is_aligned
+
+    @property
+    def is_first(self) -> bool:
+        return self.image.shape[1] <= _FIRST_LAYER_CHANNELS
+
+    @property
+    def is_overlapping(self) -> bool:
+        sizes = self.weight.shape[2:]
+        return any(size > _at(self.stride, axis) for axis, size in enumerate(sizes))
+
+    @property
+    def copies(self) -> int:
+        """Bytes of input, output and weight; a kernel of one pixel is the same in any layout."""
+        n_weights = 0 if self.is_point else self.weight.numel()
+        n_copied = self.image.numel() + self.n_out + n_weights
+        return n_copied * self.image.element_size() + _ROOM_BYTES
+
+    def padded(self, channels: int) -> int:
+        """Return the bytes that a padding of the input's channels adds."""
+        n_before = self.image.shape[1]
+        if n_before >= channels:
+            return 0
+        n_each = (self.image.numel() + self.weight.numel()) // n_before
+        return n_each * (channels - n_before) * self.image.element_size()
+
+
+def forward_temporaries(args: Sequence[object]) -> Temporaries:
+    """Return what ``aten.convolution`` with these arguments takes."""
+    image, weight = as_tensor(args[0]), as_tensor(args[1])
+    stride, padding, dilation = (_integers(args[index]) for index in (3, 4, 5))
+    groups, extra = _integer(args[8]), _integers(args[7])
+    n_out = image.shape[0]
+    if args[6]:
+        n_out *= weight.shape[1] * groups
+    else:
+        n_out *= weight.shape[0]
+    for axis, size in enumerate(image.shape[2:]):
+        step, pad, wide = (_at(values, axis) for values in (stride, padding, dilation))
+        reach = wide * (weight.shape[axis + 2] - 1) + 1
+        if args[6]:
+            n_out *= (size - 1) * step - 2 * pad + reach + _at(extra, axis)
+        else:
+            n_out *= (size + 2 * pad - reach) // step + 1
+    layer = _Layer(image, weight, stride, groups, bool(args[6]), n_out)
+    is_copied = not (image.is_contiguous() or is_channels_last(image))
+    n_bytes = _forward(layer)
+    if n_bytes and _is_direct(layer):
+        n_bytes -= n_out * image.element_size()
+    return Temporaries((_bytes(image),) if is_copied else (), (n_bytes,))
+
+
+def backward_temporaries(args: Sequence[object]) -> Temporaries:
+    """Return what ``aten.convolution_backward`` with these arguments takes."""
+    gradient, image, weight = (as_tensor(args[index]) for index in range(3))
+    layer = _Layer(
+        image, weight, _integers(args[4]), _integer(args[9]), bool(args[7]), gradient.numel()
+    )
+    is_last = is_channels_last(image)
+    is_copied = not (is_channels_last(gradient) if is_last else gradient.is_contiguous())
+    mask = args[10] if isinstance(args[10], Sequence) else (True, True, True)
+    return Temporaries(
+        (_bytes(gradient),) if is_copied else (),
+        (_input_gradient(layer) if mask[0] else 0, _weight_gradient(layer) if mask[1] else 0),
+    )
+
+
+def _is_direct(layer: _Layer) -> bool:
+    """Return whether the output needs no copy."""
+    if (
+        not layer.is_aligned
+        or layer.is_half
+        or layer.is_first
+        or layer.is_last
+        or layer.is_transposed
+    ):
+        return False
+    before, after = layer.channels
+    is_strided = max(layer.stride) > 1
+    return not layer.is_point and (
+        after == _DIRECT_FILTERS
+        or (is_strided and before == _DIRECT_FILTERS and after <= _WIDEST_DIRECT_FILTERS)
+    )
+
+
+def _forward(layer: _Layer) -> int:
+    if layer.is_depthwise:
+        return 0
+    if layer.is_last:
+        return 0 if layer.weight.is_contiguous(memory_format=torch.channels_last) else _bytes(
+            layer.weight
+        )  # fmt: skip
+    if layer.is_product:
+        before, after = layer.channels
+        if layer.is_half:
+            is_copied = after > before and not layer.is_aligned
+        else:
+            is_copied = layer.is_tiny and min(before, after) >= _WIDE_CHANNELS
+        return layer.copies if is_copied else 0
+    if layer.is_first:
+        is_small = max(layer.weight.shape[2:]) <= _SMALL_KERNEL
+        if is_small or not layer.is_overlapping:
+            return 0
+        return layer.copies + layer.padded(_PADDED_CHANNELS.get(layer.image.dtype, 0))
+    return layer.copies
+
+
+def _input_gradient(layer: _Layer) -> int:
+    if layer.is_product and layer.is_half:
+        return 0
+    return _forward(layer)
+
+
+def _weight_gradient(layer: _Layer) -> int:
+    n_bytes = layer.weight.numel() * _ACCUMULATOR_BYTES
+    if layer.is_depthwise:
+        n_filters = layer.weight.shape[0]
+        n_padded = math.ceil(n_filters / _WARP) * _WARP
+        return n_bytes // n_filters * n_padded * _DEPTHWISE_LAST_PARTS if layer.is_last else 0
+    if layer.is_product and not layer.is_last:
+        is_wide = layer.is_tiny and min(layer.channels) >= _WIDE_CHANNELS
+        if not layer.is_half and (is_wide or layer.channels[1] % _VECTOR):
+            return layer.copies
+        return layer.image.shape[0] * n_bytes
+    if layer.is_first:
+        parts = _FIRST_LAYER_PARTS
+        if not layer.is_half:
+            parts = _FIRST_LAYER_PARTS_EACH * layer.image.shape[0] if layer.is_overlapping else 0
+        channels = _PADDED_CHANNELS.get(layer.image.dtype, _FIRST_LAYER_CHANNELS)
+        return layer.copies + layer.padded(channels) + parts * n_bytes
+    if layer.is_last:
+        is_small = math.prod(layer.channels) <= _PARTS_HALF[-1][0] and not layer.is_point
+        return _LAST_PARTS * n_bytes if is_small else 0
+    return layer.copies + _parts(layer) * n_bytes
+
+
+def _parts(layer: _Layer) -> int:
+    if layer.is_point:
+        return _STRIDED_POINT_PARTS
+    n_channels = math.prod(layer.channels)
+    table = _PARTS_HALF if layer.is_half else _PARTS_FLOAT
+    return next((parts for limit, parts in table if n_channels <= limit), 0)
+
+
+def is_channels_last(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor has its channels last and is not contiguous as well."""
+    return (
+        tensor.dim() == 4
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+        and not tensor.is_contiguous()
+    )
+
+
+def as_tensor(value: object) -> torch.Tensor:
+    """Return an argument that must be a tensor.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"an operator's argument must be a tensor here, got {type(value)}")
+    return value
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _integers(value: object) -> tuple[int, ...]:
+    return tuple(int(item) for item in value) if isinstance(value, Sequence) else ()
+
+
+def _integer(value: object) -> int:
+    return value if isinstance(value, int) else 1
+
+
+def _at(values: tuple[int, ...], axis: int) -> int:
+    return values[axis] if axis < len(values) else values[-1]
