@@ -24,7 +24,7 @@ from pose_analyzer.isolation_forest import IsolationForest
 from pose_analyzer.time_warping import warped_attribution, warped_distances
 from pose_analyzer.types import FloatArray, IntArray
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 _N_NEAREST: Final = 5
 _BAND_SHARE: Final = 0.1
@@ -49,11 +49,13 @@ class AnomalyModel:
 
     Attributes
     ----------
+    offset : array, shape (D,)
+        The mean of each channel over the references; NaN where it is not used.
     spread : array, shape (D,)
         How much the references differ at the same phase, one standard deviation in the unit of
         each channel; NaN for a channel that fewer than half of them show, which is not used.
     curves : array, shape (N, P, D)
-        The references in units of their spread.
+        The references from their offset, in units of their spread, of single precision.
     filling : array, shape (F,)
         The median of each feature of the references, for a repetition that does not show it.
     centre : array, shape (F,)
@@ -67,7 +69,7 @@ class AnomalyModel:
     false_positive_rate : float
         What it was calibrated to.
     calibration : array, shape (C, P, D)
-        The calibration repetitions, scaled as the references.
+        The calibration repetitions, scaled and rounded as the references.
     calibration_scores : array, shape (C,)
         Their scores against the references.
     athletes : int array, shape (C,)
@@ -76,6 +78,7 @@ class AnomalyModel:
         Of the athlete's own repetitions in the score, in [0, 1].
     """
 
+    offset: FloatArray
     spread: FloatArray
     curves: FloatArray
     filling: FloatArray
@@ -99,15 +102,17 @@ class AnomalyModel:
             raise ReferencesError(
                 "no channel was seen in half of the references; film the whole body"
             )
-        spread = np.full(stack.shape[2], np.nan)
+        offset, spread = np.full((2, stack.shape[2]), np.nan)
         for column in np.flatnonzero(used):
             seen = stack[is_seen[:, column], :, column]
             least = max(float(floors[column]), _LEAST_SPREAD_SHARE * float(seen.std()), 1e-12)
             spread[column] = max(float(seen.std(axis=0).mean()), least)
-        curves = stack / spread
+            offset[column] = seen.mean()
+        curves = kept((stack - offset) / spread)
         features, filling = _filled_features(curves)
         forest = IsolationForest.learned(features, _N_TREES, _SEED)
-        return cls(spread, curves, filling, *_whitening(features, float(used.mean())), forest)
+        whitening = _whitening(features, float(used.mean()))
+        return cls(offset, spread, curves, filling, *whitening, forest)
 
     @property
     def radius(self) -> int:
@@ -115,8 +120,11 @@ class AnomalyModel:
         return max(1, round(_BAND_SHARE * self.curves.shape[1]))
 
     def scaled(self, curves: FloatArray) -> FloatArray:
-        """Return curves in units of the references' spread; NaN in channels that are not used."""
-        return np.asarray(curves / self.spread)
+        """Return curves from the references' offset in units of their spread.
+
+        NaN in channels that are not used.
+        """
+        return np.asarray((curves - self.offset) / self.spread)
 
     def missing_share(self, scaled: FloatArray) -> float:
         """Return the share of the references' channels that a repetition does not show."""
@@ -153,6 +161,15 @@ class AnomalyModel:
         if np.isnan(distances).all():
             return np.zeros(len(self.spread))
         return warped_attribution(scaled, others[int(np.nanargmin(distances))], self.radius)
+
+
+def kept(scaled: FloatArray) -> FloatArray:
+    """Return scaled curves as a file keeps them, of single precision.
+
+    What was learned is rounded before it is used, so that a stored model judges to the bit as it
+    did before; from the offset, a rounding error is far below what a camera sees.
+    """
+    return scaled.astype(np.float32).astype(np.float64)
 
 
 def _features(curves: FloatArray) -> FloatArray:
@@ -207,14 +224,14 @@ def save_model(
         "format_version": np.array(FORMAT_VERSION),
         "channels": np.array(channels),
         "floors": floors,
+        "offset": model.offset,
         "spread": model.spread,
-        # Half precision resolves a thousandth of the spread, far below what a camera sees.
-        "curves": model.curves.astype(np.float16),
+        "curves": model.curves.astype(np.float32),
         "numbers": np.array([model.threshold, model.false_positive_rate, model.own_weight]),
-        "calibration": model.calibration.astype(np.float16),
+        "calibration": model.calibration.astype(np.float32),
         "calibration_scores": model.calibration_scores,
         "athletes": model.athletes,
-        "own": np.empty(0) if own is None else own.astype(np.float16),
+        "own": np.empty(0) if own is None else own.astype(np.float32),
         **{f"forest_{name}": array for name, array in model.forest.arrays().items()},
     }
     try:
@@ -260,10 +277,13 @@ def _stored(arrays: dict[str, npt.NDArray[np.generic]]) -> StoredModel:
         if name.startswith("forest_")
     }
     threshold, rate, own_weight = (float(value) for value in arrays["numbers"].astype(np.float64))
-    spread, curves = (arrays[name].astype(np.float64) for name in ("spread", "curves"))
+    offset, spread, curves = (
+        arrays[name].astype(np.float64) for name in ("offset", "spread", "curves")
+    )
     features, filling = _filled_features(curves)
     centre, precision = _whitening(features, float((~np.isnan(spread)).mean()))
     model = AnomalyModel(
+        offset=offset,
         spread=spread,
         curves=curves,
         filling=filling,

@@ -24,7 +24,7 @@ from typing import Final
 
 import numpy as np
 
-from pose_analyzer.anomaly_model import AnomalyModel, load_model, save_model
+from pose_analyzer.anomaly_model import AnomalyModel, kept, load_model, save_model
 from pose_analyzer.errors import ReferencesError
 from pose_analyzer.skeleton import JOINT_NAMES
 from pose_analyzer.time_warping import phase_normalised, warped_distances
@@ -158,7 +158,7 @@ class FormAnomalyDetector:
             model,
             threshold=_threshold(scores, false_positive_rate),
             false_positive_rate=false_positive_rate,
-            calibration=np.stack([curves[i] for i in known]),
+            calibration=kept(np.stack([curves[i] for i in known])),
             calibration_scores=np.array(scores),
             athletes=np.array(whose, dtype=np.intp),
         )
@@ -208,7 +208,7 @@ class FormAnomalyDetector:
         result = FormAnomalyDetector(self.channels, self._floors)
         threshold = _threshold(scores, model.false_positive_rate, " of athletes with several each")
         result._model = dataclasses.replace(model, threshold=threshold, own_weight=share)
-        result._own = np.stack(seen)
+        result._own = kept(np.stack(seen))
         return result
 
     def judge(self, sequence: FloatArray) -> Anomaly:
