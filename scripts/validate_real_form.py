@@ -1,8 +1,8 @@
 """Anomalies on recorded people: labelled push-ups and UI-PRMD squats, for validate_form.py.
 
 No label chooses a threshold, a class or a setting: everything is split by source, by person or by
-repetition, and the labels only rank the scores at the end. The clips and data sets are no part of
-this repository; see ``POSE_EVAL_DATA`` in the README.
+repetition, and the labels only rank the scores at the end: the detectors set no threshold. The
+clips and data sets are no part of this repository; see ``POSE_EVAL_DATA`` in the README.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pose_analyzer.exercise_file import load_exercise
-from pose_analyzer.form_anomaly_detector import Calibration, FormAnomalyDetector
+from pose_analyzer.form_anomaly_detector import FormAnomalyDetector
 from pose_analyzer.form_channels import CHANNELS, FLOORS, form_channels
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import MediaPipePoseDetector, PoseDetector, YOLOPosev11Detector
@@ -35,8 +35,6 @@ from pose_analyzer.time_warping import phase_normalised, warped_distances
 from pose_analyzer.types import BoolArray, FloatArray, IntArray, RepAnalysis, RepMotion
 
 N_BOOTSTRAPS: Final = 2000
-_LOOSE_RATE: Final = 0.2
-"""The detectors below only rank: a rate that few calibration repetitions support."""
 _PERCENTILES: Final = (5, 25, 50, 75, 95)
 _N_NEIGHBOURS: Final = 5
 _PHASES: Final = 40
@@ -73,8 +71,7 @@ def ui_prmd(report: Report, folder: Path) -> None:
     plain = np.empty((2, len(person)))
     for one in range(5):
         references = list(good[person != one])
-        # The threshold is not used here, so what it is calibrated with does not matter.
-        detector = FormAnomalyDetector(tuple("abcd")).fit(references, references, _LOOSE_RATE)
+        detector = FormAnomalyDetector(tuple("abcd")).fit(references, false_positive_rate=None)
         template = np.mean(references, axis=0)
         for row, reps in enumerate((good, bad)):
             mine = person == one
@@ -182,7 +179,7 @@ def _between_sources(report: Report, name: str, reps: Sequence[Labelled]) -> Non
         mine = np.flatnonzero(sources == source)
         others = np.flatnonzero((sources != source) & ~is_wrong)
         references = [curves[i] for i in others]
-        detector = FormAnomalyDetector(CHANNELS, FLOORS).fit(references, references, _LOOSE_RATE)
+        detector = FormAnomalyDetector(CHANNELS, FLOORS).fit(references, false_positive_rate=None)
         scores[_OURS][mine] = [detector.judge(curves[i]).score for i in mine]
         scores[_NEIGHBOURS][mine] = _neighbour_distances(curves, mine, others)
         train = np.flatnonzero(sources != source)
@@ -299,8 +296,7 @@ def _general(reps: Sequence[Labelled], source: str) -> FormAnomalyDetector:
     """Return a detector of the correct repetitions of all other sources."""
     others = [one for one in reps if one.source != source and not one.is_wrong]
     curves = [form_channels(one.motion) for one in others]
-    calibration = Calibration(curves, [one.source for one in others])
-    return FormAnomalyDetector(CHANNELS, FLOORS).fit(curves, calibration, _LOOSE_RATE)
+    return FormAnomalyDetector(CHANNELS, FLOORS).fit(curves, false_positive_rate=None)
 
 
 def _ranked(method: str, is_wrong: BoolArray, scores: FloatArray) -> list[object]:

@@ -37,6 +37,7 @@ N_PHASES: Final = 40
 _MAX_MISSING: Final = 0.5
 _HALF_TRUST_REPS: Final = 1.0
 _N_OWN_NEAREST: Final = 3
+_NO_THRESHOLD: Final = "no false-positive rate was calibrated, so the score only ranks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class Calibration:
     sequences : sequence of arrays, shape (T_i, D)
         NaN where not measured.
     athletes : sequence of hashable, optional
-        Whose repetition each is: what the personal mode calibrates with.
+        Whose repetition each is, those of one athlete in the order of time: what the personal
+        mode calibrates with.
     """
 
     sequences: Sequence[FloatArray]
@@ -102,7 +104,7 @@ class FormAnomalyDetector:
         self,
         references: Sequence[FloatArray],
         calibration: Calibration | Sequence[FloatArray] | None = None,
-        false_positive_rate: float = 0.01,
+        false_positive_rate: float | None = 0.01,
     ) -> FormAnomalyDetector:
         """Learn what good repetitions look like, and from which score on one is an anomaly.
 
@@ -112,8 +114,9 @@ class FormAnomalyDetector:
             Good repetitions; NaN where not measured.
         calibration : Calibration or sequence of arrays, optional
             Other good repetitions, which set the threshold. Not given: every second reference.
-        false_positive_rate : float
-            The share of good repetitions that may be called anomalies, in (0, 1).
+        false_positive_rate : float, optional
+            The share of good repetitions that may be called anomalies, in (0, 1). None sets no
+            threshold: scores then only rank, and every reference given is one.
 
         Returns
         -------
@@ -134,13 +137,15 @@ class FormAnomalyDetector:
         Split conformal calibration [2]_: with n calibration scores the threshold is the
         ``ceil((n + 1) (1 - rate))``-th smallest. A good repetition then exceeds it with at most
         this probability, whatever the distribution, as long as it is exchangeable with the
-        calibration repetitions: another person or another camera is not. The rate needs
+        calibration repetitions: another person or another camera is not, and several repetitions
+        of one athlete count for less than as many of different ones. The rate needs
         ``n >= ceil(1 / rate) - 1``.
         """
-        if not 0.0 < false_positive_rate < 1.0:
-            raise ValueError(f"false_positive_rate must be in (0, 1), got {false_positive_rate}")
+        _require_rate(false_positive_rate)
         if calibration is None:
-            references, calibration = references[::2], references[1::2]
+            both = references if false_positive_rate is not None else ()
+            calibration = both[1::2]
+            references = references[::2] if both else references
         if not isinstance(calibration, Calibration):
             calibration = Calibration(calibration)
         if len(references) < MIN_REFERENCES:
@@ -156,9 +161,9 @@ class FormAnomalyDetector:
         whose = [names.index(calibration.athletes[i]) for i in known] if names else []
         self._model = dataclasses.replace(
             model,
-            threshold=_threshold(scores, false_positive_rate),
-            false_positive_rate=false_positive_rate,
-            calibration=kept(np.stack([curves[i] for i in known])),
+            threshold=_threshold(scores, false_positive_rate, "calibration repetitions"),
+            false_positive_rate=_or_nan(false_positive_rate),
+            calibration=kept(np.array([curves[i] for i in known])),
             calibration_scores=np.array(scores),
             athletes=np.array(whose, dtype=np.intp),
         )
@@ -166,7 +171,10 @@ class FormAnomalyDetector:
         return self
 
     def personalised(
-        self, own: Sequence[FloatArray], weight: float | None = None
+        self,
+        own: Sequence[FloatArray],
+        weight: float | None = None,
+        false_positive_rate: float | None = None,
     ) -> FormAnomalyDetector:
         """Return a detector for one athlete, whose own good repetitions join the references.
 
@@ -178,20 +186,26 @@ class FormAnomalyDetector:
             Of the own repetitions in [0, 1]: 1 replaces the general references, 0 ignores the
             own ones. By default m / (m + 1) for m own repetitions (chosen by us, see
             reports/form_scoring_validation.md).
+        false_positive_rate : float, optional
+            The share of good repetitions of new athletes that may be called anomalies, in (0, 1).
+            By default that of `fit`; if that set no threshold, there is none here.
 
         Raises
         ------
         ValueError
-            If the weight is not in [0, 1].
+            If the weight is not in [0, 1] or the rate not in (0, 1).
         ReferencesError
-            If nothing was fitted, no own repetition shows half of the channels, or there are too
-            few athletes with several calibration repetitions to set the threshold anew.
+            If nothing was fitted, no own repetition shows half of the channels, or the
+            calibration has too few athletes for this rate: the message says how many it takes.
 
         Notes
         -----
-        The threshold is set as in `fit`, by treating each calibration repetition as one of an
-        athlete whose other calibration repetitions are the own ones, as many as there are here
-        at most. So the guarantee is over new athletes who do as those did.
+        The threshold is set anew, as in `fit`, but over athletes: repetitions of one athlete
+        resemble each other, so each gives one score, however many there are. It is that of the
+        last repetition, with the ones before it in the place of the own ones, as many as there are
+        here. A good repetition of a new athlete then exceeds the threshold with at most this
+        probability if the athlete is exchangeable with those. For m own repetitions that takes
+        ``ceil(1 / rate) - 1`` athletes with m + 1 calibration repetitions each.
         """
         model = self._fitted()
         curves = [model.scaled(self._normalised(one)) for one in own]
@@ -204,10 +218,17 @@ class FormAnomalyDetector:
         share = len(seen) / (len(seen) + _HALF_TRUST_REPS) if weight is None else weight
         if not 0.0 <= share <= 1.0:
             raise ValueError(f"weight must be in [0, 1], got {weight}")
+        _require_rate(false_positive_rate)
+        rate = model.false_positive_rate if false_positive_rate is None else false_positive_rate
         scores = _personal_calibration(model, len(seen), share)
+        units = f"athletes with {len(seen) + 1} calibration repetitions each"
         result = FormAnomalyDetector(self.channels, self._floors)
-        threshold = _threshold(scores, model.false_positive_rate, " of athletes with several each")
-        result._model = dataclasses.replace(model, threshold=threshold, own_weight=share)
+        result._model = dataclasses.replace(
+            model,
+            threshold=_threshold(scores, None if math.isnan(rate) else rate, units),
+            false_positive_rate=rate,
+            own_weight=share,
+        )
         result._own = kept(np.stack(seen))
         return result
 
@@ -218,7 +239,8 @@ class FormAnomalyDetector:
         ----------
         sequence : array, shape (T, D)
             NaN where not measured. A column is used if half of it was seen; the detector
-            abstains if fewer than half of the columns of the references can be used.
+            abstains if fewer than half of the columns of the references can be used. Without a
+            threshold the score is given, but no judgement.
 
         Raises
         ------
@@ -240,7 +262,8 @@ class FormAnomalyDetector:
         shares = model.attribution(curves, others, distances)
         order = np.argsort(-shares, kind="stable")
         named = tuple((self.channels[i], float(shares[i])) for i in order if shares[i] > 0.0)
-        return Anomaly(score > model.threshold, score, model.threshold, named)
+        reason = _NO_THRESHOLD if math.isnan(model.threshold) else ""
+        return Anomaly(score > model.threshold, score, model.threshold, named, reason)
 
     def save(self, path: Path) -> None:
         """Write everything that was learned, without pickle.
@@ -268,7 +291,7 @@ class FormAnomalyDetector:
 
     @property
     def false_positive_rate(self) -> float:
-        """The rate that was calibrated."""
+        """The rate that was calibrated; NaN if none was."""
         return self._fitted().false_positive_rate
 
     def _fitted(self) -> AnomalyModel:
@@ -291,13 +314,27 @@ def abstained(reason: str) -> Anomaly:
     return Anomaly(False, math.nan, math.nan, (), reason)
 
 
-def _threshold(scores: Sequence[float], rate: float, whose: str = "") -> float:
-    """Return the split conformal threshold, or refuse a rate that the scores cannot support."""
+def _require_rate(rate: float | None) -> None:
+    if rate is not None and not 0.0 < rate < 1.0:
+        raise ValueError(f"false_positive_rate must be in (0, 1), got {rate}")
+
+
+def _or_nan(rate: float | None) -> float:
+    return math.nan if rate is None else rate
+
+
+def _threshold(scores: Sequence[float], rate: float | None, units: str) -> float:
+    """Return the split conformal threshold, or refuse a rate that the scores cannot support.
+
+    NaN if no rate is wanted.
+    """
+    if rate is None:
+        return math.nan
     needed = max(1, math.ceil(1.0 / rate - 1e-9) - 1)
     if len(scores) < needed:
         raise ReferencesError(
-            f"a false-positive rate of {rate:g} takes at least {needed} calibration repetitions"
-            f"{whose}, got {len(scores)}; record more, or ask for a rate of "
+            f"a false-positive rate of {rate:g} takes at least {needed} {units}, "
+            f"got {len(scores)}; record more, or ask for a rate of "
             f"{1.0 / (len(scores) + 1):.2g} or more"
         )
     rank = math.ceil((len(scores) + 1) * (1.0 - rate) - 1e-9)
@@ -305,16 +342,15 @@ def _threshold(scores: Sequence[float], rate: float, whose: str = "") -> float:
 
 
 def _personal_calibration(model: AnomalyModel, n_own: int, weight: float) -> list[float]:
-    """Return the personal scores of all calibration repetitions that have company."""
+    """Return the personal score of the last repetition of each athlete who has enough others."""
     weighted = dataclasses.replace(model, own_weight=weight)
     scores = []
-    for row, athlete in enumerate(model.athletes):
-        others = np.flatnonzero(model.athletes == athlete)
-        others = others[others != row][:n_own]
-        if others.size:
-            own = model.calibration[others]
-            distances = warped_distances(model.calibration[row], own, model.radius)
-            scores.append(_blended(weighted, distances, float(model.calibration_scores[row])))
+    for athlete in np.unique(model.athletes):
+        rows = np.flatnonzero(model.athletes == athlete)[-n_own - 1 :]
+        if len(rows) == n_own + 1:
+            own, last = model.calibration[rows[:-1]], rows[-1]
+            distances = warped_distances(model.calibration[last], own, model.radius)
+            scores.append(_blended(weighted, distances, float(model.calibration_scores[last])))
     return scores
 
 

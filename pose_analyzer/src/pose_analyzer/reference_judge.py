@@ -109,8 +109,17 @@ class ReferenceJudge:
             raise ReferencesError(f"{exercise}: {most}") from most
         return cls(exercise, detectors)
 
-    def personalised(self, own: Sequence[RepMotion], weight: float | None = None) -> ReferenceJudge:
+    def personalised(
+        self,
+        own: Sequence[RepMotion],
+        weight: float | None = None,
+        false_positive_rate: float | None = None,
+    ) -> ReferenceJudge:
         """Return a judge for one athlete: the views that ``own`` shows become personal.
+
+        Parameters are those of `FormAnomalyDetector.personalised`. The shipped references hold
+        some 60 to 100 synthetic athletes a view, of two repetitions each: enough for one own
+        repetition and a rate of 2 %, not for more.
 
         Raises
         ------
@@ -123,7 +132,7 @@ class ReferenceJudge:
         for view, detector in self._detectors.items():
             mine = [form_channels(one) for one in own if view_of(one.yaw_deg) == view]
             if mine:
-                detectors[view] = detector.personalised(mine, weight)
+                detectors[view] = detector.personalised(mine, weight, false_positive_rate)
                 found = True
         if not found:
             raise ReferencesError(

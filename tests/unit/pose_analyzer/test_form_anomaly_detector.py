@@ -92,9 +92,8 @@ def test_a_rate_that_the_calibration_cannot_support_is_refused() -> None:
 def test_exactly_enough_calibration_is_accepted() -> None:
     detector = FormAnomalyDetector(JOINTS)
     references, calibration = bends(8), bends(19, seed=1)
-    scores = sorted(
-        detector.fit(references, calibration, 0.05).judge(one).score for one in calibration
-    )
+    detector.fit(references, calibration, 0.05)
+    scores = sorted(detector.judge(one).score for one in calibration)
     assert detector.judge(calibration[0]).threshold == pytest.approx(scores[-1])
     with pytest.raises(ReferencesError, match="at least 19"):
         detector.fit(references, calibration[:18], 0.05)
@@ -206,9 +205,9 @@ def athletes(n: int, seed: int, reps: int = 3) -> list[FloatArray]:
 
 @pytest.fixture(scope="module")
 def general() -> FormAnomalyDetector:
-    whose = [f"athlete {i // 3}" for i in range(150)]
+    whose = [f"athlete {i // 4}" for i in range(160)]
     return FormAnomalyDetector(JOINTS).fit(
-        athletes(20, seed=0), Calibration(athletes(50, seed=1), whose), 0.05
+        athletes(20, seed=0), Calibration(athletes(40, seed=1, reps=4), whose), 0.05
     )
 
 
@@ -246,8 +245,54 @@ def test_weight_zero_is_the_general_judgement(general: FormAnomalyDetector) -> N
 
 
 def test_own_repetitions_need_calibration_by_athlete(fitted: FormAnomalyDetector) -> None:
-    with pytest.raises(ReferencesError, match="of athletes with several each, got 0"):
+    with pytest.raises(
+        ReferencesError, match="at least 19 athletes with 4 calibration repetitions each, got 0"
+    ):
         fitted.personalised(bends(3))
+
+
+def test_the_repetitions_of_few_athletes_support_no_personal_rate() -> None:
+    whose = [index // 10 for index in range(40)]
+    calibration = Calibration(athletes(4, seed=1, reps=10), whose)
+    detector = FormAnomalyDetector(JOINTS).fit(athletes(8, seed=0), calibration, 0.05)
+    with pytest.raises(ReferencesError, match=r"at least 19 athletes .* each, got 4"):
+        detector.personalised(bends(3))
+    assert detector.personalised(bends(3), false_positive_rate=0.2).false_positive_rate == 0.2
+
+
+def test_more_own_repetitions_than_the_calibration_has_of_anyone_are_refused(
+    general: FormAnomalyDetector,
+) -> None:
+    with pytest.raises(ReferencesError, match="with 5 calibration repetitions each, got 0"):
+        general.personalised(bends(4))
+
+
+def test_the_personal_rate_holds_over_draws_of_few_athletes() -> None:
+    rate, alarms = 0.2, []
+    for draw in range(12):
+        whose = [index // 3 for index in range(12)]
+        calibration = Calibration(athletes(4, 100 + draw), whose)
+        detector = FormAnomalyDetector(JOINTS).fit(athletes(8, 200 + draw, 1), calibration, rate)
+        new = athletes(15, 300 + draw)
+        alarms += [
+            detector.personalised(new[row : row + 2]).judge(new[row + 2]).is_anomaly
+            for row in range(0, len(new), 3)
+        ]
+    # The coverage of one draw has a standard deviation of .16, their mean one of .05.
+    assert np.mean(alarms) <= rate + 0.1
+
+
+def test_without_a_rate_scores_rank_and_nothing_is_judged() -> None:
+    references = bends(12)
+    detector = FormAnomalyDetector(JOINTS).fit(references, false_positive_rate=None)
+    threshold = FormAnomalyDetector(JOINTS).fit(references, bends(19, seed=1), 0.05)
+    for one in (bends(1, seed=5)[0], bends(1, seed=5, knee_deg=40.0)[0]):
+        verdict = detector.judge(one)
+        assert verdict.score == threshold.judge(one).score
+        assert not verdict.is_anomaly
+        assert "only ranks" in verdict.abstained
+    assert np.isfinite(detector.personalised(bends(2)).judge(references[0]).score)
+    assert np.isnan(detector.false_positive_rate)
 
 
 def test_own_repetitions_that_show_nothing_are_refused(general: FormAnomalyDetector) -> None:
