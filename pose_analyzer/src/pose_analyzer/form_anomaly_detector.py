@@ -8,9 +8,6 @@ threshold comes from split conformal calibration on other good repetitions.
 References
 ----------
 .. [1] F. T. Liu, K. M. Ting, Z.-H. Zhou, "Isolation Forest", ICDM 2008.
-.. [2] H. Papadopoulos et al., "Inductive Confidence Machines for Regression", ECML 2002; the
-   finite-sample form of split conformal prediction as in A. Angelopoulos, S. Bates, "A Gentle
-   Introduction to Conformal Prediction", section 1.
 """
 
 from __future__ import annotations
@@ -25,6 +22,7 @@ from typing import Final
 import numpy as np
 
 from pose_analyzer.anomaly_model import AnomalyModel, kept, load_model, save_model
+from pose_analyzer.conformal import threshold
 from pose_analyzer.errors import ReferencesError
 from pose_analyzer.skeleton import JOINT_NAMES
 from pose_analyzer.time_warping import phase_normalised, warped_distances
@@ -134,7 +132,7 @@ class FormAnomalyDetector:
 
         Notes
         -----
-        Split conformal calibration [2]_: with n calibration scores the threshold is the
+        Split conformal calibration, see `conformal`: with n calibration scores the threshold is the
         ``ceil((n + 1) (1 - rate))``-th smallest. A good repetition then exceeds it with at most
         this probability, whatever the distribution, as long as it is exchangeable with the
         calibration repetitions: another person or another camera is not, and several repetitions
@@ -161,7 +159,11 @@ class FormAnomalyDetector:
         whose = [names.index(calibration.athletes[i]) for i in known] if names else []
         self._model = dataclasses.replace(
             model,
-            threshold=_threshold(scores, false_positive_rate, "calibration repetitions"),
+            threshold=(
+                math.nan
+                if false_positive_rate is None
+                else threshold(scores, false_positive_rate, "calibration repetitions")
+            ),
             false_positive_rate=_or_nan(false_positive_rate),
             calibration=kept(np.array([curves[i] for i in known])),
             calibration_scores=np.array(scores),
@@ -225,7 +227,7 @@ class FormAnomalyDetector:
         result = FormAnomalyDetector(self.channels, self._floors)
         result._model = dataclasses.replace(
             model,
-            threshold=_threshold(scores, None if math.isnan(rate) else rate, units),
+            threshold=rate if math.isnan(rate) else threshold(scores, rate, units),
             false_positive_rate=rate,
             own_weight=share,
         )
@@ -321,24 +323,6 @@ def _require_rate(rate: float | None) -> None:
 
 def _or_nan(rate: float | None) -> float:
     return math.nan if rate is None else rate
-
-
-def _threshold(scores: Sequence[float], rate: float | None, units: str) -> float:
-    """Return the split conformal threshold, or refuse a rate that the scores cannot support.
-
-    NaN if no rate is wanted.
-    """
-    if rate is None:
-        return math.nan
-    needed = max(1, math.ceil(1.0 / rate - 1e-9) - 1)
-    if len(scores) < needed:
-        raise ReferencesError(
-            f"a false-positive rate of {rate:g} takes at least {needed} {units}, "
-            f"got {len(scores)}; record more, or ask for a rate of "
-            f"{1.0 / (len(scores) + 1):.2g} or more"
-        )
-    rank = math.ceil((len(scores) + 1) * (1.0 - rate) - 1e-9)
-    return float(np.sort(scores)[max(rank, 1) - 1])
 
 
 def _personal_calibration(model: AnomalyModel, n_own: int, weight: float) -> list[float]:
