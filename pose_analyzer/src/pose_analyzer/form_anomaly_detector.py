@@ -21,20 +21,23 @@ from typing import Final
 
 import numpy as np
 
-from pose_analyzer.anomaly_model import AnomalyModel, kept, load_model, save_model
+from pose_analyzer.anomaly_file import StoredModel, load_model, save_model
+from pose_analyzer.anomaly_model import N_PHASES, AnomalyModel, kept
 from pose_analyzer.conformal import threshold
 from pose_analyzer.errors import ReferencesError
+from pose_analyzer.rep_sequences import named, normalised, require_different
 from pose_analyzer.skeleton import JOINT_NAMES
-from pose_analyzer.time_warping import phase_normalised, warped_distances
+from pose_analyzer.time_warping import warped_distances
 from pose_analyzer.types import Anomaly, FloatArray
 
 MIN_REFERENCES: Final = 8
-N_PHASES: Final = 40
-"""Rows of a repetition when it is compared: 0.1 s of a repetition of 4 s."""
 
 _MAX_MISSING: Final = 0.5
 _HALF_TRUST_REPS: Final = 1.0
 _N_OWN_NEAREST: Final = 3
+_FARTHEST: Final = 1e30
+"""In standard deviations: its square must not overflow, nor single precision."""
+_SHOWS_NOTHING: Final = "shows none of the channels that the others show; leave it out"
 _NO_THRESHOLD: Final = "no false-positive rate was calibrated, so the score only ranks"
 
 
@@ -55,11 +58,16 @@ class Calibration:
     athletes: Sequence[Hashable] = ()
 
     def __post_init__(self) -> None:
-        if self.athletes and len(self.athletes) != len(self.sequences):
+        if len(self.athletes) not in (0, len(self.sequences)):
             raise ValueError(
                 f"athletes needs one entry a sequence, got {len(self.athletes)} "
                 f"for {len(self.sequences)}"
             )
+
+    def name(self, row: int) -> str:
+        """Return what to call a sequence in a message."""
+        whose = f" ({self.athletes[row]})" if len(self.athletes) else ""
+        return named("calibration", row + 1) + whose
 
 
 class FormAnomalyDetector:
@@ -94,7 +102,9 @@ class FormAnomalyDetector:
                 f"got shape {np.shape(floors)}"
             )
         self.channels = channels
-        self._floors = np.zeros(len(channels)) if floors is None else floors
+        self._floors = np.zeros(len(channels)) if floors is None else np.array(floors, dtype=float)
+        if not (np.isfinite(self._floors) & (self._floors >= 0.0)).all():
+            raise ValueError(f"floors must be finite and at least 0, got {self._floors.tolist()}")
         self._model: AnomalyModel | None = None
         self._own: FloatArray | None = None
 
@@ -124,11 +134,13 @@ class FormAnomalyDetector:
         Raises
         ------
         ValueError
-            If the rate is not in (0, 1), a sequence has another number of columns, or fewer than
-            two rows, or holds an infinite value.
+            If the rate is not in (0, 1); if a sequence is no array of numbers, has another number
+            of columns, fewer than two rows, or an infinite value or one above 1e100; if a
+            calibration repetition is also a reference.
         ReferencesError
             If there are too few references, or too few repetitions to calibrate this rate: the
-            message says how many it takes.
+            message says how many it takes; or if a reference shows nothing, or a calibration
+            repetition fewer than half of the channels: the message says which.
 
         Notes
         -----
@@ -140,10 +152,10 @@ class FormAnomalyDetector:
         ``n >= ceil(1 / rate) - 1``.
         """
         _require_rate(false_positive_rate)
-        if calibration is None:
-            both = references if false_positive_rate is not None else ()
-            calibration = both[1::2]
-            references = references[::2] if both else references
+        if calibration is None and false_positive_rate is None:
+            calibration = ()
+        elif calibration is None:
+            references, calibration = references[::2], references[1::2]
         if not isinstance(calibration, Calibration):
             calibration = Calibration(calibration)
         if len(references) < MIN_REFERENCES:
@@ -151,12 +163,26 @@ class FormAnomalyDetector:
                 f"at least {MIN_REFERENCES} reference repetitions besides those for calibration "
                 f"are needed, got {len(references)}; record more good repetitions"
             )
-        model = AnomalyModel.learned([self._normalised(one) for one in references], self._floors)
-        curves = [model.scaled(self._normalised(one)) for one in calibration.sequences]
-        known = [i for i, one in enumerate(curves) if model.missing_share(one) <= _MAX_MISSING]
-        scores = [model.score(curves[i], model.distances(curves[i])) for i in known]
+        n_channels = len(self.channels)
+        shown = [
+            normalised(one, n_channels, named("reference", number))
+            for number, one in enumerate(references, start=1)
+        ]
+        others = [
+            normalised(one, n_channels, calibration.name(row))
+            for row, one in enumerate(calibration.sequences)
+        ]
+        require_different(shown, others)
+        model = AnomalyModel.learned(shown, self._floors)
+        for number, one in enumerate(model.curves, start=1):
+            if model.missing_share(one) == 1.0:
+                raise ReferencesError(f"{named('reference', number)} {_SHOWS_NOTHING}")
+        curves = [
+            _comparable(model, model.scaled(one), calibration.name(row))
+            for row, one in enumerate(others)
+        ]
+        scores = [model.score(one, model.distances(one)) for one in curves]
         names = list(dict.fromkeys(calibration.athletes))
-        whose = [names.index(calibration.athletes[i]) for i in known] if names else []
         self._model = dataclasses.replace(
             model,
             threshold=(
@@ -165,9 +191,9 @@ class FormAnomalyDetector:
                 else threshold(scores, false_positive_rate, "calibration repetitions")
             ),
             false_positive_rate=_or_nan(false_positive_rate),
-            calibration=kept(np.array([curves[i] for i in known])),
+            calibration=kept(np.reshape(curves, (-1, *model.curves.shape[1:]))),
             calibration_scores=np.array(scores),
-            athletes=np.array(whose, dtype=np.intp),
+            athletes=np.array([names.index(one) for one in calibration.athletes], dtype=np.intp),
         )
         self._own = None
         return self
@@ -195,10 +221,11 @@ class FormAnomalyDetector:
         Raises
         ------
         ValueError
-            If the weight is not in [0, 1] or the rate not in (0, 1).
+            If the weight is not in [0, 1] or the rate not in (0, 1), or as in `fit`.
         ReferencesError
-            If nothing was fitted, no own repetition shows half of the channels, or the
-            calibration has too few athletes for this rate: the message says how many it takes.
+            If nothing was fitted, there is no own repetition, one shows fewer than half of the
+            channels, or the calibration has too few athletes for this rate: the message says how
+            many it takes.
 
         Notes
         -----
@@ -210,13 +237,12 @@ class FormAnomalyDetector:
         ``ceil(1 / rate) - 1`` athletes with m + 1 calibration repetitions each.
         """
         model = self._fitted()
-        curves = [model.scaled(self._normalised(one)) for one in own]
-        seen = [one for one in curves if model.missing_share(one) <= _MAX_MISSING]
-        if not seen:
-            raise ReferencesError(
-                "no own repetition shows half of the channels of the references; "
-                "film at least one from the same side as the references"
-            )
+        if not len(own):
+            raise ReferencesError("at least one own repetition is needed, got none")
+        seen = [
+            _comparable(model, model.scaled(normalised(one, len(self.channels), name)), name)
+            for name, one in ((named("own", n), one) for n, one in enumerate(own, start=1))
+        ]
         share = len(seen) / (len(seen) + _HALF_TRUST_REPS) if weight is None else weight
         if not 0.0 <= share <= 1.0:
             raise ValueError(f"weight must be in [0, 1], got {weight}")
@@ -252,9 +278,9 @@ class FormAnomalyDetector:
             If nothing was fitted.
         """
         model = self._fitted()
-        curves = model.scaled(self._normalised(sequence))
-        if model.missing_share(curves) > _MAX_MISSING:
-            return abstained("fewer than half of the channels of the references were seen")
+        curves = model.scaled(normalised(sequence, len(self.channels), "the repetition"))
+        if reason := _unlike(model, curves):
+            return abstained(reason)
         own = None if self._own is None or not model.own_weight else self._own
         others, distances = model.curves, model.distances(curves)
         score = model.score(curves, distances)
@@ -267,18 +293,18 @@ class FormAnomalyDetector:
         reason = _NO_THRESHOLD if math.isnan(model.threshold) else ""
         return Anomaly(score > model.threshold, score, model.threshold, named, reason)
 
-    def save(self, path: Path) -> None:
-        """Write everything that was learned, without pickle.
+    def save(self, path: Path | str) -> None:
+        """Write everything that was learned, without pickle, to judge alike to the bit.
 
         Raises
         ------
         ReferencesError
             If nothing was fitted, or the file cannot be written.
         """
-        save_model(path, self._fitted(), self.channels, self._floors, self._own)
+        save_model(Path(path), StoredModel(self._fitted(), self.channels, self._floors, self._own))
 
     @classmethod
-    def load(cls, path: Path) -> FormAnomalyDetector:
+    def load(cls, path: Path | str) -> FormAnomalyDetector:
         """Return the detector that `save` wrote.
 
         Raises
@@ -286,7 +312,7 @@ class FormAnomalyDetector:
         ReferencesError
             If the file is missing, is no such model, is damaged, or of another version.
         """
-        stored = load_model(path)
+        stored = load_model(Path(path))
         detector = cls(stored.channels, stored.floors)
         detector._model, detector._own = stored.model, stored.own
         return detector
@@ -301,19 +327,26 @@ class FormAnomalyDetector:
             raise ReferencesError("there are no references yet; call fit with good repetitions")
         return self._model
 
-    def _normalised(self, sequence: FloatArray) -> FloatArray:
-        if sequence.ndim != 2 or sequence.shape[1] != len(self.channels) or len(sequence) < 2:
-            raise ValueError(
-                f"a sequence needs shape (T >= 2, {len(self.channels)}), got {sequence.shape}"
-            )
-        if np.isinf(sequence).any():
-            raise ValueError("a sequence may hold NaN where not measured, but no infinite value")
-        return phase_normalised(sequence, N_PHASES)
-
 
 def abstained(reason: str) -> Anomaly:
     """Return the judgement that none is made, and why."""
     return Anomaly(False, math.nan, math.nan, (), reason)
+
+
+def _unlike(model: AnomalyModel, scaled: FloatArray) -> str:
+    """Return why a repetition cannot be compared with the references; empty if it can."""
+    if model.missing_share(scaled) > _MAX_MISSING:
+        return "fewer than half of the channels of the references were seen"
+    if (np.abs(scaled) > _FARTHEST).any():
+        return "it lies too far from the references; is it of another unit?"
+    return ""
+
+
+def _comparable(model: AnomalyModel, scaled: FloatArray, name: str) -> FloatArray:
+    """Return a repetition that can be compared with the references."""
+    if reason := _unlike(model, scaled):
+        raise ReferencesError(f"{name} cannot be compared: {reason}; leave it out")
+    return scaled
 
 
 def _require_rate(rate: float | None) -> None:

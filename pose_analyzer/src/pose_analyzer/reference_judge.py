@@ -15,8 +15,14 @@ from typing import Final
 
 import numpy as np
 
+from pose_analyzer.conformal import scores_needed
 from pose_analyzer.errors import ReferencesError
-from pose_analyzer.form_anomaly_detector import Calibration, FormAnomalyDetector, abstained
+from pose_analyzer.form_anomaly_detector import (
+    MIN_REFERENCES,
+    Calibration,
+    FormAnomalyDetector,
+    abstained,
+)
 from pose_analyzer.form_channels import CHANNELS, FLOORS, form_channels
 from pose_analyzer.types import Anomaly, RepMotion
 
@@ -87,10 +93,12 @@ class ReferenceJudge:
         Raises
         ------
         ReferencesError
-            If no view has enough; the message is that of the view with the most.
+            If no view has enough; the message is that of the view with the most. Or if a
+            repetition of a view that has enough cannot be used; the message says which.
         """
         detectors: dict[str, FormAnomalyDetector] = {}
         refusals: list[tuple[int, ReferencesError]] = []
+        needed = scores_needed(false_positive_rate)
         for view in VIEWS:
             mine = [form_channels(one) for one in references if view_of(one.yaw_deg) == view]
             rows = [i for i, one in enumerate(calibration) if view_of(one.yaw_deg) == view]
@@ -103,6 +111,8 @@ class ReferenceJudge:
                     mine, others, false_positive_rate
                 )
             except ReferencesError as exc:
+                if len(mine) >= MIN_REFERENCES and len(rows) >= needed:
+                    raise ReferencesError(f"{exercise} from the {view}: {exc}") from exc
                 refusals.append((len(mine) + len(rows), exc))
         if not detectors:
             most = max(refusals, key=lambda item: item[0])[1]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 
 from pose_analyzer.errors import ReferencesError
 from pose_analyzer.form_anomaly_detector import Calibration, FormAnomalyDetector
@@ -99,12 +100,44 @@ def test_exactly_enough_calibration_is_accepted() -> None:
         detector.fit(references, calibration[:18], 0.05)
 
 
-def test_hidden_calibration_repetitions_do_not_count() -> None:
+def test_a_calibration_repetition_that_shows_too_little_is_named() -> None:
     calibration = bends(20, seed=1)
-    for one in calibration[:5]:
-        one[:] = np.nan
-    with pytest.raises(ReferencesError, match="at least 19 calibration repetitions, got 15"):
+    calibration[4][:, :2] = np.nan
+    with pytest.raises(ReferencesError, match="calibration repetition 5 cannot be compared: fewer"):
         FormAnomalyDetector(JOINTS).fit(bends(10), calibration, 0.05)
+    whose = [f"clip {number}" for number in range(20)]
+    with pytest.raises(ReferencesError, match=r"calibration repetition 5 \(clip 4\) cannot"):
+        FormAnomalyDetector(JOINTS).fit(bends(10), Calibration(calibration, whose), 0.05)
+
+
+def test_a_reference_that_shows_nothing_is_named() -> None:
+    references = bends(10)
+    references[6][:] = np.nan
+    with pytest.raises(ReferencesError, match="reference repetition 7 shows none"):
+        FormAnomalyDetector(JOINTS).fit(references, bends(19, seed=1), 0.05)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        (np.zeros((1, 3)), r"needs shape \(T >= 2, 3\), got \(1, 3\)"),
+        (np.full((40, 3), 1e200), "none above 1e"),
+        ([[1.0, 2.0], [3.0]], "is no array of numbers"),
+        ([["a", "b", "c"]] * 5, "is no array of numbers"),
+    ],
+)
+def test_what_is_no_repetition_is_named(wrong: FloatArray, complaint: str) -> None:
+    with pytest.raises(ValueError, match=f"reference repetition 3 .*{complaint}"):
+        FormAnomalyDetector(JOINTS).fit([*bends(2), wrong, *bends(9, seed=1)], bends(19), 0.05)
+
+
+def test_lists_are_as_good_as_arrays(fitted: FormAnomalyDetector) -> None:
+    references, calibration = ([one.tolist() for one in bends(n, n)] for n in (8, 19))
+    from_lists = FormAnomalyDetector(JOINTS).fit(references, calibration, 0.05)
+    from_arrays = FormAnomalyDetector(JOINTS).fit(bends(8, 8), bends(19, 19), 0.05)
+    one = bends(1, seed=7)[0]
+    assert from_lists.judge(one.tolist()) == from_arrays.judge(one)
+    assert fitted.judge(one.tolist()) == fitted.judge(one)
 
 
 def test_without_calibration_every_second_reference_calibrates() -> None:
@@ -174,6 +207,38 @@ def test_differences_below_the_floor_count_little() -> None:
     )
     assert fine.judge(one).is_anomaly
     assert not coarse.judge(one).is_anomaly
+
+
+@pytest.mark.parametrize("floor", [np.nan, -1.0, np.inf])
+def test_a_floor_that_is_no_difference_is_refused(floor: float) -> None:
+    with pytest.raises(ValueError, match="finite and at least 0"):
+        FormAnomalyDetector(JOINTS, np.array([0.0, floor, 0.0]))
+
+
+def test_references_are_not_their_own_calibration() -> None:
+    references = bends(20)
+    with pytest.raises(ValueError, match="calibration repetition 1 is reference repetition 1"):
+        FormAnomalyDetector(JOINTS).fit(references, references, 0.05)
+    with pytest.raises(ValueError, match="calibration repetition 20 is reference repetition 4"):
+        FormAnomalyDetector(JOINTS).fit(references, [*bends(19, 1), references[3]], 0.05)
+
+
+def test_a_repetition_too_far_away_is_not_judged(general: FormAnomalyDetector) -> None:
+    far = np.full((40, 3), 1e90)
+    for detector in (general, general.personalised(bends(2))):
+        assert "another unit" in detector.judge(far).abstained
+    with pytest.raises(ReferencesError, match=r"own repetition 3 .*another unit"):
+        general.personalised([*bends(2), far])
+
+
+@given(st.floats(-1e29, 1e29), st.floats(0.0, 1e29), st.integers(0, 2**31))
+def test_what_is_judged_has_a_finite_score(
+    fitted: FormAnomalyDetector, level: float, size: float, seed: int
+) -> None:
+    one = level + size * np.random.default_rng(seed).normal(size=(10, 3))
+    verdict = fitted.judge(one)
+    assert np.isfinite(verdict.score)
+    assert verdict.is_anomaly == (verdict.score > verdict.threshold)
 
 
 def test_floors_of_another_length_are_refused() -> None:
@@ -296,7 +361,7 @@ def test_without_a_rate_scores_rank_and_nothing_is_judged() -> None:
 
 
 def test_own_repetitions_that_show_nothing_are_refused(general: FormAnomalyDetector) -> None:
-    with pytest.raises(ReferencesError, match="no own repetition shows half"):
+    with pytest.raises(ReferencesError, match="own repetition 1 cannot be compared: fewer"):
         general.personalised([np.full((40, 3), np.nan)])
 
 

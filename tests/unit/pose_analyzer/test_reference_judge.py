@@ -108,6 +108,16 @@ def test_too_few_references_say_how_many(rep_motions: RepMotions) -> None:
         ReferenceJudge.fit("squat", few, few, false_positive_rate=RATE)
 
 
+def test_a_view_is_not_left_out_for_one_useless_repetition(rep_motions: RepMotions) -> None:
+    motions = squats(rep_motions, 10, 0)
+    last = motions[-1]
+    hidden = dataclasses.replace(
+        last, keypoints=np.full_like(last.keypoints, np.nan), deg=np.full_like(last.deg, np.nan)
+    )
+    with pytest.raises(ReferencesError, match="squat from the side: calibration repetition 5 can"):
+        ReferenceJudge.fit("squat", motions[:8], [*motions[8:12], hidden], false_positive_rate=0.2)
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReferencesError, match="no anomaly model in"):
         ReferenceJudge.load(tmp_path, "squat")
