@@ -13,8 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeVar, get_args
 
-import yaml
-
 from pose_analyzer.errors import ExerciseError, UnknownExerciseError
 from pose_analyzer.exercises import (
     ALL_ROUND,
@@ -33,6 +31,7 @@ from pose_analyzer.exercises import (
     ViewSpec,
 )
 from pose_analyzer.skeleton import JOINT_NAMES, KEYPOINT_NAMES
+from pose_analyzer.strict_yaml import read_yaml
 
 ChoiceT = TypeVar("ChoiceT", bound=str)
 
@@ -62,7 +61,7 @@ def load_exercise(name_or_path: str) -> ExerciseSpec:
     """
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
-        return _read(path)
+        return _Reader(str(path)).exercise(read_yaml(path))
     return _packaged(name_or_path.strip().lower().replace("-", "_").replace(" ", "_"))
 
 
@@ -73,29 +72,13 @@ def _packaged(name: str) -> ExerciseSpec:
         raise UnknownExerciseError(
             f"unknown exercise {name!r}; known exercises: {', '.join(known)}"
         )
-    return _read(_folder() / f"{name}.yaml")
+    path = _folder() / f"{name}.yaml"
+    return _Reader(str(path)).exercise(read_yaml(path))
 
 
 def _folder() -> Path:
     """Return the folder of exercise files; in the source tree a link to ``config/exercises``."""
     return Path(str(importlib.resources.files("pose_analyzer"))) / "_exercises"
-
-
-def _read(path: Path) -> ExerciseSpec:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
-        raise UnknownExerciseError(f"there is no exercise file {path}") from exc
-    except OSError as exc:
-        raise ExerciseError(f"{path}: cannot be read: {exc.strerror}") from exc
-    except yaml.MarkedYAMLError as exc:
-        mark = exc.problem_mark
-        place = f" in line {mark.line + 1}" if mark is not None else ""
-        raise ExerciseError(f"{path}: not valid YAML{place}: {exc.problem}") from exc
-    except (yaml.YAMLError, ValueError) as exc:
-        # A date that does not exist is a bare ValueError.
-        raise ExerciseError(f"{path}: not valid YAML: {str(exc).splitlines()[0]}") from exc
-    return _Reader(str(path)).exercise(data)
 
 
 class _Reader:
@@ -118,10 +101,7 @@ class _Reader:
                 self._goal(item, f"goals[{index}]")
                 for index, item in enumerate(self._list(top["goals"], "goals"))
             ),
-            criteria=tuple(
-                self._criterion(item, f"criteria[{index}]")
-                for index, item in enumerate(self._list(top["criteria"], "criteria"))
-            ),
+            criteria=self._criteria(top["criteria"], "criteria"),
             faults=tuple(
                 self._fault(item, f"faults[{index}]")
                 for index, item in enumerate(self._list(top["faults"], "faults"))
@@ -249,6 +229,17 @@ class _Reader:
             ),
             source=self._text(item["source"], f"{key}.source"),
         )
+
+    def _criteria(self, data: object, key: str) -> tuple[CriterionSpec, ...]:
+        """Return the criteria, each named once: the views of a fault are entries of one name."""
+        found: list[CriterionSpec] = []
+        for index, one in enumerate(self._list(data, key)):
+            criterion = self._criterion(one, f"{key}[{index}]")
+            if criterion.name in {other.name for other in found}:
+                wanted = "a criterion that is not named before"
+                raise self._error(f"{key}[{index}].name", criterion.name, wanted)
+            found.append(criterion)
+        return tuple(found)
 
     def _criterion(self, data: object, key: str) -> CriterionSpec:
         item = self._mapping(data, key, CriterionSpec)

@@ -172,6 +172,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     [
         (b"name: x\ntitle: [", "in line 2: expected the node content"),
         (b"name: x\n\ntitle: a: b", "in line 3: mapping values are not allowed here"),
+        (
+            b"name: x\ntitle: X\nname: y",
+            "in line 3: the key 'name' is there twice, first in line 1",
+        ),
+        (b"name: x\ngoals:\n- joint: hip\n  joint: hip", "in line 4: the key 'joint' is there"),
+        (b"{? [a] : 1, ? [a] : 2}", "unhashable key"),
         (b"name: 2020-13-45", "month must be in 1..12"),
         (b"name: \x07", "special characters are not allowed"),
         (b"\xff\xfe\x00", "'utf-8' codec"),
@@ -336,6 +342,16 @@ def test_what_no_measure_can_tell_is_refused_before_scoring(
     spec = load_exercise(write("shrug.yaml", changed(path, value)))
     with pytest.raises(ExerciseError, match=message):
         FormScorer(spec)
+
+
+def test_a_criterion_is_named_once_and_a_fault_as_often_as_it_has_views(write: Write) -> None:
+    data = yaml.safe_load(yaml.safe_dump(GOOD))
+    for key in ("criteria", "faults"):
+        data[key] = [data[key][0], data[key][0] | {"source": "another"}]
+    with pytest.raises(ExerciseError, match=r"criteria\[1\].name must be a criterion .* 'tempo'"):
+        load_exercise(write("shrug.yaml", data))
+    data["criteria"].pop()
+    assert [one.name for one in load_exercise(write("shrug.yaml", data)).faults] == ["pause"] * 2
 
 
 def test_a_file_that_is_a_list_is_refused(write: Write) -> None:
