@@ -1,12 +1,16 @@
-"""Shares with intervals that know that the repetitions of one set are no independent draws."""
+"""Shares and AUCs with intervals that hold for few draws, and for draws that come in sets."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
+from scipy.optimize import brentq
 from scipy.stats import norm
+
+_ALMOST: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +73,25 @@ class Share:
         variance = max(self.value * (1 - self.value), 0.0) / n + z**2 / (4 * n**2)
         half = z * math.sqrt(variance) / (1 + z**2 / n)
         return (max(middle - half, 0.0), min(middle + half, 1.0))
+
+
+def auc_interval(auc: float, n_good: int, n_wrong: int) -> tuple[float, float]:
+    """Return the 95 % score interval of an AUC of independent draws; NaN where a group is empty.
+
+    It stays an interval at 0 and 1, where drawing anew gives a point: the AUCs from which the
+    measured one is 1.96 of their own standard deviations away (R. G. Newcombe, "Confidence
+    Intervals for an Effect Size Measure Based on the Mann-Whitney Statistic. Part 2: Asymptotic
+    Methods and Evaluation", Statistics in Medicine 25(4), 2006, method 5).
+    """
+    if not (n_good and n_wrong):
+        return (math.nan, math.nan)
+    z, middle = float(norm.ppf(0.975)), (n_good + n_wrong) / 2
+
+    def excess(value: float) -> float:
+        spread = 2 * middle - 1 - (3 * middle - 3) / ((2 - value) * (1 + value))
+        return abs(auc - value) - z * math.sqrt(value * (1 - value) * spread / (n_good * n_wrong))
+
+    # Both ends of the scale have no deviation of their own: they are no way out of the search.
+    low = 0.0 if auc < 2 * _ALMOST else brentq(excess, _ALMOST, auc - _ALMOST)
+    high = 1.0 if auc > 1.0 - 2 * _ALMOST else brentq(excess, auc + _ALMOST, 1.0 - _ALMOST)
+    return (float(low), float(high))

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from real_clips import Clip, DetectionCache
 from report_lib import Report
 from scipy.stats import spearmanr
+from shares import auc_interval
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -35,6 +36,8 @@ from pose_analyzer.time_warping import phase_normalised, warped_distances
 from pose_analyzer.types import BoolArray, FloatArray, IntArray, RepAnalysis, RepMotion
 
 N_BOOTSTRAPS: Final = 2000
+_FEWEST_GROUPS: Final = 5
+"""Fewer, drawn anew, give too few different samples to tell an interval (chosen by us)."""
 _PERCENTILES: Final = (5, 25, 50, 75, 95)
 _N_NEIGHBOURS: Final = 5
 _PHASES: Final = 40
@@ -43,12 +46,13 @@ WEIGHTS: Final = "weights/yolo11n-pose.onnx"
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One repetition with its label and where it is from."""
+    """One repetition with its label, where it is from, and its score from 0 to 100 or NaN."""
 
     clip: str
     source: str
     is_wrong: bool
     motion: RepMotion
+    score: float
 
 
 def add_to(report: Report, data: Path, cache: Path | None) -> None:
@@ -79,14 +83,14 @@ def ui_prmd(report: Report, folder: Path) -> None:
             plain[row, mine] = [np.sqrt(np.square(rep - template).mean()) for rep in reps[mine]]
     is_wrong = np.repeat([False, True], len(person))
     whose = np.tile(person, 2)
-    low, high = _auc_interval(is_wrong, scores.ravel(), whose)
     report.bar(
         "ui_prmd_auc",
         goal=">= 0.90",
         measured=roc_auc_score(is_wrong, scores.ravel()),
         unit="",
         n=len(is_wrong),
-        note=f"leaving one person out; 95 % interval over people {low:.2f} to {high:.2f}; distance "
+        note=f"leaving one person out; "
+        f"{_interval_note(is_wrong, scores.ravel(), whose, 'people')}; distance "
         f"to the mean template: {roc_auc_score(is_wrong, plain.ravel()):.3f}",
     )
     report.bar(
@@ -145,7 +149,13 @@ def _repetitions(
         reps += pipeline.finish()
         full = [one for one in reps if not one.rep.is_partial] or reps
         found += [
-            Labelled(row["clip"], row["source_group"], row["label"] == "wrong", one.motion)
+            Labelled(
+                row["clip"],
+                row["source_group"],
+                row["label"] == "wrong",
+                one.motion,
+                one.score.total,
+            )
             for one in full
         ]
     return found
@@ -186,14 +196,14 @@ def _between_sources(report: Report, name: str, reps: Sequence[Labelled]) -> Non
         scores[_LOGISTIC][mine] = _logistic(curves, is_wrong, train, mine)
     for method, values in scores.items():
         known = ~np.isnan(values)
-        low, high = _auc_interval(is_wrong[known], values[known], sources[known])
         report.bar(
             f"push_up_between_sources_auc_{method}_{name}",
             goal=None,
             measured=roc_auc_score(is_wrong[known], values[known]),
             unit="",
             n=int(known.sum()),
-            note=f"leaving one source out; 95 % interval over sources {low:.2f} to {high:.2f}",
+            note="leaving one source out; "
+            + _interval_note(is_wrong[known], values[known], sources[known], "sources"),
         )
     report.table(
         f"Push-ups through {name}, leaving one source out",
@@ -267,22 +277,29 @@ def _personal(report: Report, name: str, reps: Sequence[Labelled]) -> None:
         own_score.append(general.personalised(own).judge(curves).score if own else np.nan)
         is_wrong.append(one.is_wrong)
         whose.append(one.source)
-    scores, wrong = np.array(own_score), np.array(is_wrong)
+    scores, wrong, sources = np.array(own_score), np.array(is_wrong), np.array(whose)
     judged = ~np.isnan(scores)
-    low, high = _auc_interval(wrong[judged], scores[judged], np.array(whose)[judged])
-    with_general = np.where(judged, scores, np.array(fallback))
+    pooled = roc_auc_score(wrong[judged], scores[judged])
     report.bar(
         f"push_up_personal_auc_{name}",
         goal=">= 0.85",
-        measured=roc_auc_score(wrong[judged], scores[judged]),
+        measured=pooled,
         unit="",
         n=int(judged.sum()),
         note=f"{len(both)} sources with both labels, leaving one repetition out; "
         f"{int((~judged).sum())} good repetitions without another good one of their source cannot "
-        f"be judged; with the general judgement for those: "
-        f"{roc_auc_score(wrong, with_general):.3f}; 95 % interval over sources {low:.2f} to "
-        f"{high:.2f}",
+        "be judged; good and wrong ones of different people are compared too; "
+        f"{_interval_note(wrong[judged], scores[judged], sources[judged], 'sources')}",
     )
+    report.bar(
+        f"push_up_personal_auc_with_general_{name}",
+        goal=None,
+        measured=roc_auc_score(wrong, np.where(judged, scores, np.array(fallback))),
+        unit="",
+        n=len(wrong),
+        note="those that cannot be judged personally by the general judgement",
+    )
+    _within_person(report, name, wrong[judged], scores[judged], sources[judged])
     report.table(
         f"Push-ups through {name}, against the person's own",
         _RANKED_COLUMNS,
@@ -290,6 +307,33 @@ def _personal(report: Report, name: str, reps: Sequence[Labelled]) -> None:
         "The default blend of own and general references; the general ones are the correct "
         "repetitions of the other sources. " + _SENSITIVITY,
     )
+
+
+def _within_person(
+    report: Report,
+    name: str,
+    is_wrong: BoolArray,
+    scores: FloatArray,
+    sources: npt.NDArray[np.generic],
+) -> None:
+    """Rank the repetitions of each person among themselves, where both labels were judged."""
+    for source in np.unique(sources):
+        mine = sources == source
+        n_wrong = int(is_wrong[mine].sum())
+        n_good = int(mine.sum()) - n_wrong
+        if not (n_good and n_wrong):
+            continue
+        auc = float(roc_auc_score(is_wrong[mine], scores[mine]))
+        low, high = auc_interval(auc, n_good, n_wrong)
+        report.bar(
+            f"push_up_within_person_auc_{source}_{name}",
+            goal=None,
+            measured=auc,
+            unit="",
+            n=n_good + n_wrong,
+            note=f"{n_good} good against {n_wrong} wrong of one person; 95 % interval of "
+            f"Newcombe over repetitions {low:.2f} to {high:.2f}",
+        )
 
 
 def _general(reps: Sequence[Labelled], source: str) -> FormAnomalyDetector:
@@ -310,12 +354,14 @@ def _ranked(method: str, is_wrong: BoolArray, scores: FloatArray) -> list[object
     return [method, len(good), int(is_wrong.sum()), auc, *found]
 
 
-def _auc_interval(
-    is_wrong: BoolArray, scores: FloatArray, groups: npt.NDArray[np.generic]
-) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the AUC when whole groups are drawn anew."""
-    rng = np.random.default_rng(0)
+def _interval_note(
+    is_wrong: BoolArray, scores: FloatArray, groups: npt.NDArray[np.generic], units: str
+) -> str:
+    """Return the 95 % percentile interval of the AUC when whole groups are drawn anew, in words."""
     names = np.unique(groups)
+    if len(names) < _FEWEST_GROUPS:
+        return f"no interval: {len(names)} {units} are too few to be drawn anew"
+    rng = np.random.default_rng(0)
     rows = {name: np.flatnonzero(groups == name) for name in names}
     found = []
     for _ in range(N_BOOTSTRAPS):
@@ -323,4 +369,4 @@ def _auc_interval(
         if len(np.unique(is_wrong[drawn])) == 2:
             found.append(roc_auc_score(is_wrong[drawn], scores[drawn]))
     low, high = np.percentile(found, [2.5, 97.5])
-    return float(low), float(high)
+    return f"95 % interval over {units} {low:.2f} to {high:.2f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from shares import Share
+from shares import Share, auc_interval
 
 
 def test_draws_of_their_own_give_the_interval_of_wilson() -> None:
@@ -45,3 +45,28 @@ def test_the_interval_covers_the_share_where_sets_differ() -> None:
 
 def test_no_repetition_has_no_share() -> None:
     assert np.isnan([Share.of_sets([(0, 0)]).value, *Share.of_sets([]).interval]).all()
+
+
+def test_a_perfect_auc_of_few_is_uncertain_and_of_many_is_not() -> None:
+    assert auc_interval(1.0, 6, 5)[0] < 0.75
+    assert auc_interval(1.0, 600, 500)[0] > 0.99
+    assert auc_interval(1.0, 6, 5)[1] == 1.0
+    assert np.isnan(auc_interval(np.nan, 0, 5)).all()
+
+
+def test_an_auc_and_its_mirror_image_have_mirrored_intervals() -> None:
+    for auc in (0.0, 0.3, 0.5, 0.9):
+        low, high = auc_interval(auc, 10, 20)
+        assert low <= auc <= high
+        assert auc_interval(1.0 - auc, 20, 10) == pytest.approx((1.0 - high, 1.0 - low), abs=1e-6)
+
+
+def test_the_interval_of_an_auc_covers_it() -> None:
+    rng = np.random.default_rng(0)
+    true = 0.85534  # of two normal distributions 1.5 standard deviations apart
+    covered = 0
+    for _ in range(400):
+        good, wrong = rng.normal(0.0, 1.0, 6), rng.normal(1.5, 1.0, 5)
+        low, high = auc_interval(float((wrong[:, None] > good).mean()), 6, 5)
+        covered += low <= true <= high
+    assert covered >= 0.92 * 400
