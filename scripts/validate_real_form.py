@@ -123,6 +123,7 @@ def push_ups(report: Report, data: Path, cache: Path | None) -> None:
         ("yolo", lambda: YOLOPosev11Detector(data / WEIGHTS)),
     ):
         reps = _repetitions(data, rows, DetectionCache(cache), name, make)
+        score_labels(report, name, reps)
         _shipped(report, name, reps)
         _between_sources(report, name, reps)
         _personal(report, name, reps)
@@ -159,6 +160,29 @@ def _repetitions(
             for one in full
         ]
     return found
+
+
+def score_labels(report: Report, name: str, reps: Sequence[Labelled]) -> None:
+    """Rank the clips by the mean score of their repetitions, the lowest first, by their label."""
+    totals: dict[tuple[str, str, bool], list[float]] = {}
+    for one in reps:
+        totals.setdefault((one.clip, one.source, one.is_wrong), []).append(one.score)
+    seen = {key: [one for one in found if not np.isnan(one)] for key, found in totals.items()}
+    means = {key: float(np.mean(found)) for key, found in seen.items() if found}
+    score = np.array(list(means.values()))
+    sources = np.array([source for _, source, _ in means])
+    is_wrong = np.array([label for _, _, label in means])
+    report.bar(
+        f"push_up_score_auc_{name}",
+        goal=None,
+        measured=roc_auc_score(is_wrong, -score),
+        unit="",
+        n=len(score),
+        note="wrong clips scored below correct ones; .5 is chance; mean score of correct clips "
+        f"{score[~is_wrong].mean():.1f}, of wrong ones {score[is_wrong].mean():.1f}; "
+        f"clips without a score: {len(totals) - len(means)}; "
+        + _interval_note(is_wrong, -score, sources, "sources"),
+    )
 
 
 def _shipped(report: Report, name: str, reps: Sequence[Labelled]) -> None:
@@ -299,7 +323,7 @@ def _personal(report: Report, name: str, reps: Sequence[Labelled]) -> None:
         n=len(wrong),
         note="those that cannot be judged personally by the general judgement",
     )
-    _within_person(report, name, wrong[judged], scores[judged], sources[judged])
+    within_person(report, name, wrong[judged], scores[judged], sources[judged])
     report.table(
         f"Push-ups through {name}, against the person's own",
         _RANKED_COLUMNS,
@@ -309,7 +333,7 @@ def _personal(report: Report, name: str, reps: Sequence[Labelled]) -> None:
     )
 
 
-def _within_person(
+def within_person(
     report: Report,
     name: str,
     is_wrong: BoolArray,
