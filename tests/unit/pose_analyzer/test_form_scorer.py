@@ -336,7 +336,12 @@ def test_a_reference_that_is_no_repetition_is_refused_by_its_number(
 
 @pytest.mark.parametrize(
     ("exercise", "done"),
-    [("squat", "overhead_press"), ("push_up", "squat"), ("biceps_curl", "squat")],
+    [
+        ("squat", "overhead_press"),
+        ("squat", "jumping_jack"),
+        ("push_up", "squat"),
+        ("biceps_curl", "squat"),
+    ],
 )
 def test_references_of_another_exercise_are_refused(
     exercise: str, done: str, rep_motions: RepMotions
@@ -344,6 +349,19 @@ def test_references_of_another_exercise_are_refused(
     others = rep_motions(MotionSpec(done, reps=3), SIDE)
     with pytest.raises(ReferencesError, match="another exercise"):
         FormScorer(load_exercise(exercise)).fit(others)
+
+
+@pytest.mark.parametrize(
+    "exercise",
+    [name for name in exercise_names() if load_exercise(name).signal.counted != "hold"],
+)
+def test_every_exercise_with_repetitions_is_fitted_to_its_own(
+    exercise: str, rep_motions: RepMotions
+) -> None:
+    camera = FRONT if exercise == "jumping_jack" else SIDE
+    motions = rep_motions(MotionSpec(exercise, reps=4), camera)
+    fitted = FormScorer(load_exercise(exercise)).fit(motions)
+    assert min(fitted.score(one).total for one in motions) > 80.0
 
 
 def test_references_from_the_front_say_nothing_of_depth(rep_motions: RepMotions) -> None:
