@@ -100,7 +100,7 @@ def _require_enough(
     if n_others >= needed:
         raise ReferencesError(
             f"{exercise}: every second clip is compared with, and those from the {view} hold "
-            f"{n_reps} good repetitions, {MIN_REFERENCES} are needed; add longer clips"
+            f"{n_reps} of the {MIN_REFERENCES} good repetitions that are needed; add longer clips"
         )
     lower = f", or give --false-positive-rate {lowest_rate(n_others):.2g}" if n_others else ""
     raise ReferencesError(

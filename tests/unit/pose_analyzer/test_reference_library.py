@@ -120,7 +120,7 @@ def test_clips_of_too_few_repetitions_say_how_many_it_takes(
     rep_motions: RepMotions, tmp_path: Path
 ) -> None:
     save_clips(tmp_path, "squat", clips(rep_motions, 4, n_reps=3))
-    with pytest.raises(ReferencesError, match="hold 6 good repetitions, 8 are needed"):
+    with pytest.raises(ReferencesError, match="hold 6 of the 8 good repetitions"):
         own_judge("squat", tmp_path, 0.4)
 
 
