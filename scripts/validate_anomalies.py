@@ -15,14 +15,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from form_sets import Set, mediapipe_detections, views_of
 from make_references import performed
 from report_lib import Report, measure
-from validate_scores import MODERATE, Share
+from shares import Share
+from validate_scores import MODERATE
 
 from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.form_anomaly_detector import FormAnomalyDetector
@@ -47,15 +48,24 @@ SEED: Final = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was said of one true repetition."""
+    """What was said of one true repetition; ``of_set`` tells its set from all others."""
 
     exercise: str
+    of_set: str
     fault: str
     view: str
     is_found: bool
     is_anomaly: bool
     is_named: bool
     is_judged: bool
+
+
+class _Judged(NamedTuple):
+    """A set as it was judged, and what it is called."""
+
+    exercise: str
+    name: str
+    set: Set
 
 
 HOW_TOLD: Final[dict[str, Callable[[Verdict], bool]]] = {
@@ -93,9 +103,9 @@ def _judged_batch(task: tuple[str, int]) -> list[Verdict]:
     exercise, seed = task
     rng = np.random.default_rng([SEED, seed, *exercise.encode()])
     verdicts = []
-    for _ in range(GOOD_SETS):
+    for number in range(GOOD_SETS):
         truth = performed(exercise, rng, REPS_A_GOOD_SET)
-        found = _judged(truth, rng)
+        found = _judged(truth, rng, f"{exercise} {seed} good {number}")
         verdicts += [_verdict(found, rep_idx, "", "any") for rep_idx in range(len(truth.reps))]
     faults = [
         (fault, view)
@@ -107,7 +117,8 @@ def _judged_batch(task: tuple[str, int]) -> list[Verdict]:
         fault, view = faults[(seed * FAULTY_SETS + number) % len(faults)]
         made = (Fault(fault, MODERATE, (FAULTY_REP,)),)
         truth = performed(exercise, rng, REPS_A_FAULTY_SET, made, yaws_deg(exercise, fault, view))
-        verdicts.append(_verdict(_judged(truth, rng), FAULTY_REP - 1, fault, view))
+        found = _judged(truth, rng, f"{exercise} {seed} faulty {number}")
+        verdicts.append(_verdict(found, FAULTY_REP - 1, fault, view))
     return verdicts
 
 
@@ -120,12 +131,12 @@ def yaws_deg(exercise: str, fault: str, view: str) -> tuple[float, float]:
     return max(low, least), min(high, most)
 
 
-def _judged(truth: Truth, rng: np.random.Generator) -> tuple[str, Set]:
+def _judged(truth: Truth, rng: np.random.Generator, name: str) -> _Judged:
     pipeline = StreamPipeline(load_exercise(truth.exercise))
     reps: list[RepAnalysis] = []
     for index, detections in enumerate(mediapipe_detections(truth, rng)):
         reps += pipeline.update(detections, index, float(truth.time_s[index])).finished
-    return truth.exercise, Set((*reps, *pipeline.finish()), (), truth.reps)
+    return _Judged(truth.exercise, name, Set((*reps, *pipeline.finish()), (), truth.reps))
 
 
 @cache
@@ -136,13 +147,13 @@ def _judge(exercise: str) -> ReferenceJudge:
     return judge
 
 
-def _verdict(found: tuple[str, Set], rep_idx: int, fault: str, view: str) -> Verdict:
-    exercise, judged = found
-    during = judged.during(judged.truth[rep_idx])
+def _verdict(found: _Judged, rep_idx: int, fault: str, view: str) -> Verdict:
+    during = found.set.during(found.set.truth[rep_idx])
     full = [one for one in during if not one.rep.is_partial]
-    anomalies = [_judge(exercise).judge(one.motion) for one in full]
+    anomalies = [_judge(found.exercise).judge(one.motion) for one in full]
     return Verdict(
-        exercise,
+        found.exercise,
+        found.name,
         fault,
         view,
         is_found=bool(during),
@@ -158,7 +169,7 @@ def _bars(report: Report, verdicts: Sequence[Verdict]) -> None:
         bad, good = ([one for one in mine if bool(one.fault) is is_bad] for is_bad in (True, False))
         for how, is_told in HOW_TOLD.items():
             for name, goal, reps in (("found", ">= 0.95", bad), ("false_alarms", "< 0.01", good)):
-                share = Share(sum(is_told(one) for one in reps), len(reps))
+                share = _share(reps, is_told)
                 low, high = share.interval
                 report.bar(
                     f"synthetic_{name}_{how}_{exercise}",
@@ -166,10 +177,10 @@ def _bars(report: Report, verdicts: Sequence[Verdict]) -> None:
                     measured=share.value,
                     unit="share of repetitions",
                     n=share.n,
-                    note=f"95 % interval {low:.4f} to {high:.4f}",
+                    note=f"95 % interval {low:.4f} to {high:.4f}, over sets",
                 )
     good = [one for one in verdicts if not one.fault]
-    alarms = Share(sum(one.is_anomaly for one in good), sum(one.is_judged for one in good))
+    alarms = _share([one for one in good if one.is_judged], lambda one: one.is_anomaly)
     low, high = alarms.interval
     report.bar(
         "synthetic_anomaly_false_alarms",
@@ -178,8 +189,17 @@ def _bars(report: Report, verdicts: Sequence[Verdict]) -> None:
         unit="share of repetitions",
         n=alarms.n,
         note="by the references alone, which are calibrated to 1 % for each view; 95 % interval "
-        f"{low:.4f} to {high:.4f}",
+        f"{low:.4f} to {high:.4f}, over sets",
     )
+
+
+def _share(verdicts: Sequence[Verdict], is_told: Callable[[Verdict], bool]) -> Share:
+    """Return the share that is told; repetitions of one set share athlete, view and errors."""
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for one in verdicts:
+        counts[one.of_set][0] += is_told(one)
+        counts[one.of_set][1] += 1
+    return Share.of_sets((hits, n) for hits, n in counts.values())
 
 
 def _tables(report: Report, verdicts: Sequence[Verdict]) -> None:
@@ -188,7 +208,7 @@ def _tables(report: Report, verdicts: Sequence[Verdict]) -> None:
         groups[one.exercise, one.fault, one.view].append(one)
     rows: list[list[object]] = []
     for (exercise, fault, view), mine in sorted(groups.items()):
-        either = Share(sum(one.is_anomaly or one.is_named for one in mine), len(mine))
+        either = _share(mine, HOW_TOLD["named_or_anomaly"])
         rows.append(
             [
                 exercise,
@@ -207,7 +227,8 @@ def _tables(report: Report, verdicts: Sequence[Verdict]) -> None:
         ["exercise", "fault", "view", "n", "seen", "anomaly", "named", "either", "from", "to"],
         rows,
         "Confusion: the rows of fault *none* count false alarms. Seen: the counter found a "
-        "repetition there. From, to: 95 % interval of Wilson of the share in *either*.",
+        "repetition there. From, to: 95 % interval of Wilson of the share in *either*, "
+        "over sets.",
     )
 
 

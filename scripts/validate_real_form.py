@@ -1,8 +1,8 @@
 """Anomalies on recorded people: labelled push-ups and UI-PRMD squats, for validate_form.py.
 
 No label chooses a threshold, a class or a setting: everything is split by source, by person or by
-repetition, and the labels only rank the scores at the end. The clips and data sets are no part of
-this repository; see ``POSE_EVAL_DATA`` in the README.
+repetition, and the labels only rank the scores at the end: the detectors set no threshold. The
+clips and data sets are no part of this repository; see ``POSE_EVAL_DATA`` in the README.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import numpy.typing as npt
 from real_clips import Clip, DetectionCache
 from report_lib import Report
 from scipy.stats import spearmanr
+from shares import auc_interval
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pose_analyzer.exercise_file import load_exercise
-from pose_analyzer.form_anomaly_detector import Calibration, FormAnomalyDetector
+from pose_analyzer.form_anomaly_detector import FormAnomalyDetector
 from pose_analyzer.form_channels import CHANNELS, FLOORS, form_channels
 from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.pose_detector import MediaPipePoseDetector, PoseDetector, YOLOPosev11Detector
@@ -35,8 +36,8 @@ from pose_analyzer.time_warping import phase_normalised, warped_distances
 from pose_analyzer.types import BoolArray, FloatArray, IntArray, RepAnalysis, RepMotion
 
 N_BOOTSTRAPS: Final = 2000
-_LOOSE_RATE: Final = 0.2
-"""The detectors below only rank: a rate that few calibration repetitions support."""
+_FEWEST_GROUPS: Final = 5
+"""Fewer, drawn anew, give too few different samples to tell an interval (chosen by us)."""
 _PERCENTILES: Final = (5, 25, 50, 75, 95)
 _N_NEIGHBOURS: Final = 5
 _PHASES: Final = 40
@@ -45,12 +46,13 @@ WEIGHTS: Final = "weights/yolo11n-pose.onnx"
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One repetition with its label and where it is from."""
+    """One repetition with its label, where it is from, and its score from 0 to 100 or NaN."""
 
     clip: str
     source: str
     is_wrong: bool
     motion: RepMotion
+    score: float
 
 
 def add_to(report: Report, data: Path, cache: Path | None) -> None:
@@ -73,8 +75,7 @@ def ui_prmd(report: Report, folder: Path) -> None:
     plain = np.empty((2, len(person)))
     for one in range(5):
         references = list(good[person != one])
-        # The threshold is not used here, so what it is calibrated with does not matter.
-        detector = FormAnomalyDetector(tuple("abcd")).fit(references, references, _LOOSE_RATE)
+        detector = FormAnomalyDetector(tuple("abcd")).fit(references, false_positive_rate=None)
         template = np.mean(references, axis=0)
         for row, reps in enumerate((good, bad)):
             mine = person == one
@@ -82,14 +83,14 @@ def ui_prmd(report: Report, folder: Path) -> None:
             plain[row, mine] = [np.sqrt(np.square(rep - template).mean()) for rep in reps[mine]]
     is_wrong = np.repeat([False, True], len(person))
     whose = np.tile(person, 2)
-    low, high = _auc_interval(is_wrong, scores.ravel(), whose)
     report.bar(
         "ui_prmd_auc",
         goal=">= 0.90",
         measured=roc_auc_score(is_wrong, scores.ravel()),
         unit="",
         n=len(is_wrong),
-        note=f"leaving one person out; 95 % interval over people {low:.2f} to {high:.2f}; distance "
+        note=f"leaving one person out; "
+        f"{_interval_note(is_wrong, scores.ravel(), whose, 'people')}; distance "
         f"to the mean template: {roc_auc_score(is_wrong, plain.ravel()):.3f}",
     )
     report.bar(
@@ -122,6 +123,7 @@ def push_ups(report: Report, data: Path, cache: Path | None) -> None:
         ("yolo", lambda: YOLOPosev11Detector(data / WEIGHTS)),
     ):
         reps = _repetitions(data, rows, DetectionCache(cache), name, make)
+        score_labels(report, name, reps)
         _shipped(report, name, reps)
         _between_sources(report, name, reps)
         _personal(report, name, reps)
@@ -148,10 +150,39 @@ def _repetitions(
         reps += pipeline.finish()
         full = [one for one in reps if not one.rep.is_partial] or reps
         found += [
-            Labelled(row["clip"], row["source_group"], row["label"] == "wrong", one.motion)
+            Labelled(
+                row["clip"],
+                row["source_group"],
+                row["label"] == "wrong",
+                one.motion,
+                one.score.total,
+            )
             for one in full
         ]
     return found
+
+
+def score_labels(report: Report, name: str, reps: Sequence[Labelled]) -> None:
+    """Rank the clips by the mean score of their repetitions, the lowest first, by their label."""
+    totals: dict[tuple[str, str, bool], list[float]] = {}
+    for one in reps:
+        totals.setdefault((one.clip, one.source, one.is_wrong), []).append(one.score)
+    seen = {key: [one for one in found if not np.isnan(one)] for key, found in totals.items()}
+    means = {key: float(np.mean(found)) for key, found in seen.items() if found}
+    score = np.array(list(means.values()))
+    sources = np.array([source for _, source, _ in means])
+    is_wrong = np.array([label for _, _, label in means])
+    report.bar(
+        f"push_up_score_auc_{name}",
+        goal=None,
+        measured=roc_auc_score(is_wrong, -score),
+        unit="",
+        n=len(score),
+        note="wrong clips scored below correct ones; .5 is chance; mean score of correct clips "
+        f"{score[~is_wrong].mean():.1f}, of wrong ones {score[is_wrong].mean():.1f}; "
+        f"clips without a score: {len(totals) - len(means)}; "
+        + _interval_note(is_wrong, -score, sources, "sources"),
+    )
 
 
 def _shipped(report: Report, name: str, reps: Sequence[Labelled]) -> None:
@@ -182,21 +213,21 @@ def _between_sources(report: Report, name: str, reps: Sequence[Labelled]) -> Non
         mine = np.flatnonzero(sources == source)
         others = np.flatnonzero((sources != source) & ~is_wrong)
         references = [curves[i] for i in others]
-        detector = FormAnomalyDetector(CHANNELS, FLOORS).fit(references, references, _LOOSE_RATE)
+        detector = FormAnomalyDetector(CHANNELS, FLOORS).fit(references, false_positive_rate=None)
         scores[_OURS][mine] = [detector.judge(curves[i]).score for i in mine]
         scores[_NEIGHBOURS][mine] = _neighbour_distances(curves, mine, others)
         train = np.flatnonzero(sources != source)
         scores[_LOGISTIC][mine] = _logistic(curves, is_wrong, train, mine)
     for method, values in scores.items():
         known = ~np.isnan(values)
-        low, high = _auc_interval(is_wrong[known], values[known], sources[known])
         report.bar(
             f"push_up_between_sources_auc_{method}_{name}",
             goal=None,
             measured=roc_auc_score(is_wrong[known], values[known]),
             unit="",
             n=int(known.sum()),
-            note=f"leaving one source out; 95 % interval over sources {low:.2f} to {high:.2f}",
+            note="leaving one source out; "
+            + _interval_note(is_wrong[known], values[known], sources[known], "sources"),
         )
     report.table(
         f"Push-ups through {name}, leaving one source out",
@@ -270,22 +301,29 @@ def _personal(report: Report, name: str, reps: Sequence[Labelled]) -> None:
         own_score.append(general.personalised(own).judge(curves).score if own else np.nan)
         is_wrong.append(one.is_wrong)
         whose.append(one.source)
-    scores, wrong = np.array(own_score), np.array(is_wrong)
+    scores, wrong, sources = np.array(own_score), np.array(is_wrong), np.array(whose)
     judged = ~np.isnan(scores)
-    low, high = _auc_interval(wrong[judged], scores[judged], np.array(whose)[judged])
-    with_general = np.where(judged, scores, np.array(fallback))
+    pooled = roc_auc_score(wrong[judged], scores[judged])
     report.bar(
         f"push_up_personal_auc_{name}",
         goal=">= 0.85",
-        measured=roc_auc_score(wrong[judged], scores[judged]),
+        measured=pooled,
         unit="",
         n=int(judged.sum()),
         note=f"{len(both)} sources with both labels, leaving one repetition out; "
         f"{int((~judged).sum())} good repetitions without another good one of their source cannot "
-        f"be judged; with the general judgement for those: "
-        f"{roc_auc_score(wrong, with_general):.3f}; 95 % interval over sources {low:.2f} to "
-        f"{high:.2f}",
+        "be judged; good and wrong ones of different people are compared too; "
+        f"{_interval_note(wrong[judged], scores[judged], sources[judged], 'sources')}",
     )
+    report.bar(
+        f"push_up_personal_auc_with_general_{name}",
+        goal=None,
+        measured=roc_auc_score(wrong, np.where(judged, scores, np.array(fallback))),
+        unit="",
+        n=len(wrong),
+        note="those that cannot be judged personally by the general judgement",
+    )
+    within_person(report, name, wrong[judged], scores[judged], sources[judged])
     report.table(
         f"Push-ups through {name}, against the person's own",
         _RANKED_COLUMNS,
@@ -295,12 +333,38 @@ def _personal(report: Report, name: str, reps: Sequence[Labelled]) -> None:
     )
 
 
+def within_person(
+    report: Report,
+    name: str,
+    is_wrong: BoolArray,
+    scores: FloatArray,
+    sources: npt.NDArray[np.generic],
+) -> None:
+    """Rank the repetitions of each person among themselves, where both labels were judged."""
+    for source in np.unique(sources):
+        mine = sources == source
+        n_wrong = int(is_wrong[mine].sum())
+        n_good = int(mine.sum()) - n_wrong
+        if not (n_good and n_wrong):
+            continue
+        auc = float(roc_auc_score(is_wrong[mine], scores[mine]))
+        low, high = auc_interval(auc, n_good, n_wrong)
+        report.bar(
+            f"push_up_within_person_auc_{source}_{name}",
+            goal=None,
+            measured=auc,
+            unit="",
+            n=n_good + n_wrong,
+            note=f"{n_good} good against {n_wrong} wrong of one person; 95 % interval of "
+            f"Newcombe over repetitions {low:.2f} to {high:.2f}",
+        )
+
+
 def _general(reps: Sequence[Labelled], source: str) -> FormAnomalyDetector:
     """Return a detector of the correct repetitions of all other sources."""
     others = [one for one in reps if one.source != source and not one.is_wrong]
     curves = [form_channels(one.motion) for one in others]
-    calibration = Calibration(curves, [one.source for one in others])
-    return FormAnomalyDetector(CHANNELS, FLOORS).fit(curves, calibration, _LOOSE_RATE)
+    return FormAnomalyDetector(CHANNELS, FLOORS).fit(curves, false_positive_rate=None)
 
 
 def _ranked(method: str, is_wrong: BoolArray, scores: FloatArray) -> list[object]:
@@ -314,12 +378,14 @@ def _ranked(method: str, is_wrong: BoolArray, scores: FloatArray) -> list[object
     return [method, len(good), int(is_wrong.sum()), auc, *found]
 
 
-def _auc_interval(
-    is_wrong: BoolArray, scores: FloatArray, groups: npt.NDArray[np.generic]
-) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the AUC when whole groups are drawn anew."""
-    rng = np.random.default_rng(0)
+def _interval_note(
+    is_wrong: BoolArray, scores: FloatArray, groups: npt.NDArray[np.generic], units: str
+) -> str:
+    """Return the 95 % percentile interval of the AUC when whole groups are drawn anew, in words."""
     names = np.unique(groups)
+    if len(names) < _FEWEST_GROUPS:
+        return f"no interval: {len(names)} {units} are too few to be drawn anew"
+    rng = np.random.default_rng(0)
     rows = {name: np.flatnonzero(groups == name) for name in names}
     found = []
     for _ in range(N_BOOTSTRAPS):
@@ -327,4 +393,4 @@ def _auc_interval(
         if len(np.unique(is_wrong[drawn])) == 2:
             found.append(roc_auc_score(is_wrong[drawn], scores[drawn]))
     low, high = np.percentile(found, [2.5, 97.5])
-    return float(low), float(high)
+    return f"95 % interval over {units} {low:.2f} to {high:.2f}"

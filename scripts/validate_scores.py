@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -31,7 +31,8 @@ from form_sets import (
     views_of,
 )
 from report_lib import Report
-from scipy.stats import norm, spearmanr
+from scipy.stats import spearmanr
+from shares import Share
 
 from pose_analyzer.skeleton import MIRROR
 from pose_analyzer.synthetic import (
@@ -62,34 +63,6 @@ BODY_FAULT: Final = {"jumping_jack": "asymmetry"}
 
 detections: Final = mediapipe_detections
 """The source of all detections below."""
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A share with its Wilson 95 % interval."""
-
-    hits: int
-    n: int
-
-    @property
-    def value(self) -> float:
-        """The share; NaN of none."""
-        return self.hits / self.n if self.n else math.nan
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The score interval.
-
-        E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference",
-        Journal of the American Statistical Association 22(158), 1927.
-        """
-        if not self.n:
-            return (math.nan, math.nan)
-        z = float(norm.ppf(0.975))
-        middle = (self.value + z**2 / (2 * self.n)) / (1 + z**2 / self.n)
-        spread = math.sqrt(self.value * (1 - self.value) / self.n + z**2 / (4 * self.n**2))
-        half = z * spread / (1 + z**2 / self.n)
-        return (max(middle - half, 0.0), min(middle + half, 1.0))
 
 
 def add_to(report: Report, n_seeds: int) -> None:
@@ -259,11 +232,11 @@ def cues(report: Report, n_seeds: int) -> None:
     named = dict(zip(tasks, over_cores(_first_correction, tasks), strict=True))
     for exercise, fault, view in _visible():
         firsts = [named[exercise, fault, view, seed] for seed in range(n_seeds)]
-        share = Share(sum(name == fault for name in firsts), n_seeds)
+        share = Share.of(sum(name == fault for name in firsts), n_seeds)
         shares.append(share)
         others = sorted({name or "none" for name in firsts if name != fault})
         rows.append([exercise, fault, view, share.value, *share.interval, ", ".join(others)])
-    overall = Share(sum(one.hits for one in shares), sum(one.n for one in shares))
+    overall = Share.of(sum(one.hits for one in shares), sum(one.n for one in shares))
     low, high = overall.interval
     report.bar(
         "first_cue_names_the_fault",
@@ -308,16 +281,21 @@ def _athlete(seed: int) -> Athlete:
 def good_sets(report: Report, n_seeds: int) -> None:
     """Count corrections and faults of good sets over bodies, tempos, views and variation."""
     rows: list[list[object]] = []
-    n_reps = n_cues = 0
+    counts: list[tuple[int, int]] = []
     for exercise in EXERCISES:
         for view, yaw_deg in {**VIEWS, "oblique": 50.0}.items():
             tasks = [(exercise, yaw_deg, seed) for seed in range(n_seeds)]
             sets = over_cores(_good_set, tasks)
             reps = [one for found in sets for one in found.reps]
-            spoken = [name for found in sets for name in found.cues if name != "praise"]
+            corrections = [[name for name in found.cues if name != "praise"] for found in sets]
+            spoken = [name for names in corrections for name in names]
             faults = [fault.name for one in reps for fault in one.faults]
             totals = [total for found in sets for total in found.totals]
-            share = Share(len(spoken), len(reps))
+            mine = [
+                (len(names), len(found.reps))
+                for names, found in zip(corrections, sets, strict=True)
+            ]
+            share = Share.of_sets(mine)
             rows.append(
                 [
                     *(exercise, view, len(reps), mean(totals)),
@@ -325,16 +303,16 @@ def good_sets(report: Report, n_seeds: int) -> None:
                     *(len(spoken), *share.interval, ", ".join(sorted(set(spoken)))),
                 ]
             )
-            n_reps += len(reps)
-            n_cues += len(spoken)
-    low, high = Share(n_cues, n_reps).interval
+            counts += mine
+    overall = Share.of_sets(counts)
+    low, high = overall.interval
     report.bar(
         "corrective_cues_per_good_repetition",
         goal="< 0.01",
-        measured=n_cues / n_reps,
+        measured=overall.value,
         unit="cues a repetition",
-        n=n_reps,
-        note=f"95 % interval {low:.4f} to {high:.4f}",
+        n=overall.n,
+        note=f"95 % interval {low:.4f} to {high:.4f}, over sets: repetitions of one are alike",
     )
     report.table(
         "Good sets",
@@ -344,7 +322,7 @@ def good_sets(report: Report, n_seeds: int) -> None:
         ],
         rows,
         "Statures of 1.50 to 2.00 m, tempos from 0.8 to 1.5 times the usual one, repetitions that "
-        "vary by 6 %. From, to: 95 % interval of Wilson of cues a repetition.",
+        "vary by 6 %. From, to: 95 % interval of Wilson of cues a repetition, over sets.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a `FormAnomalyDetector` has learned, as plain arrays, and its file.
+"""What a `FormAnomalyDetector` has learned, as plain arrays.
 
 References
 ----------
@@ -10,27 +10,27 @@ References
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from pose_analyzer.errors import ReferencesError
 from pose_analyzer.isolation_forest import IsolationForest
 from pose_analyzer.time_warping import warped_attribution, warped_distances
 from pose_analyzer.types import FloatArray, IntArray
 
-FORMAT_VERSION: Final = 1
+N_PHASES: Final = 40
+"""Rows of a repetition when it is compared: 0.1 s of a repetition of 4 s."""
 
 _N_NEAREST: Final = 5
 _BAND_SHARE: Final = 0.1
 _N_TREES: Final = 100
 _SEED: Final = 20080
 _N_STRETCHES: Final = 5
+N_FEATURES: Final = _N_STRETCHES + 1
+"""Of each channel: the mean of each stretch, and its spread."""
 _USUAL_ISOLATION: Final = 0.5
 _SHRINKAGE: Final = 0.3
 """Of the features' covariance towards a sphere: there are more features than references."""
@@ -49,11 +49,13 @@ class AnomalyModel:
 
     Attributes
     ----------
+    offset : array, shape (D,)
+        The mean of each channel over the references; NaN where it is not used.
     spread : array, shape (D,)
         How much the references differ at the same phase, one standard deviation in the unit of
         each channel; NaN for a channel that fewer than half of them show, which is not used.
     curves : array, shape (N, P, D)
-        The references in units of their spread.
+        The references from their offset, in units of their spread, of single precision.
     filling : array, shape (F,)
         The median of each feature of the references, for a repetition that does not show it.
     centre : array, shape (F,)
@@ -67,7 +69,7 @@ class AnomalyModel:
     false_positive_rate : float
         What it was calibrated to.
     calibration : array, shape (C, P, D)
-        The calibration repetitions, scaled as the references.
+        The calibration repetitions, scaled and rounded as the references.
     calibration_scores : array, shape (C,)
         Their scores against the references.
     athletes : int array, shape (C,)
@@ -76,6 +78,7 @@ class AnomalyModel:
         Of the athlete's own repetitions in the score, in [0, 1].
     """
 
+    offset: FloatArray
     spread: FloatArray
     curves: FloatArray
     filling: FloatArray
@@ -99,15 +102,24 @@ class AnomalyModel:
             raise ReferencesError(
                 "no channel was seen in half of the references; film the whole body"
             )
-        spread = np.full(stack.shape[2], np.nan)
+        offset, spread = np.full((2, stack.shape[2]), np.nan)
         for column in np.flatnonzero(used):
             seen = stack[is_seen[:, column], :, column]
             least = max(float(floors[column]), _LEAST_SPREAD_SHARE * float(seen.std()), 1e-12)
             spread[column] = max(float(seen.std(axis=0).mean()), least)
-        curves = stack / spread
+            offset[column] = seen.mean()
+        curves = kept((stack - offset) / spread)
+        forest = IsolationForest.learned(_filled_features(curves)[0], _N_TREES, _SEED)
+        return cls.restored(offset, spread, curves, forest)
+
+    @classmethod
+    def restored(
+        cls, offset: FloatArray, spread: FloatArray, curves: FloatArray, forest: IsolationForest
+    ) -> AnomalyModel:
+        """Return the model with these attributes; the others follow from them."""
         features, filling = _filled_features(curves)
-        forest = IsolationForest.learned(features, _N_TREES, _SEED)
-        return cls(spread, curves, filling, *_whitening(features, float(used.mean())), forest)
+        whitening = _whitening(features, float((~np.isnan(spread)).mean()))
+        return cls(offset, spread, curves, filling, *whitening, forest)
 
     @property
     def radius(self) -> int:
@@ -115,8 +127,11 @@ class AnomalyModel:
         return max(1, round(_BAND_SHARE * self.curves.shape[1]))
 
     def scaled(self, curves: FloatArray) -> FloatArray:
-        """Return curves in units of the references' spread; NaN in channels that are not used."""
-        return np.asarray(curves / self.spread)
+        """Return curves from the references' offset in units of their spread.
+
+        NaN in channels that are not used.
+        """
+        return np.asarray((curves - self.offset) / self.spread)
 
     def missing_share(self, scaled: FloatArray) -> float:
         """Return the share of the references' channels that a repetition does not show."""
@@ -155,6 +170,15 @@ class AnomalyModel:
         return warped_attribution(scaled, others[int(np.nanargmin(distances))], self.radius)
 
 
+def kept(scaled: FloatArray) -> FloatArray:
+    """Return scaled curves as a file keeps them, of single precision.
+
+    What was learned is rounded before it is used, so that a stored model judges to the bit as it
+    did before; from the offset, a rounding error is far below what a camera sees.
+    """
+    return scaled.astype(np.float32).astype(np.float64)
+
+
 def _features(curves: FloatArray) -> FloatArray:
     """Return the mean of each fifth of each channel and its spread, shape (6 D,)."""
     stretches = [part.mean(axis=0) for part in np.array_split(curves, _N_STRETCHES)]
@@ -178,107 +202,3 @@ def _whitening(features: FloatArray, used_share: float) -> tuple[FloatArray, Flo
     sphere = max(mean_variance, 1e-12) * np.eye(features.shape[1])
     precision = np.linalg.inv((1.0 - _SHRINKAGE) * covariance + _SHRINKAGE * sphere)
     return features.mean(axis=0), precision / n_used
-
-
-class StoredModel(NamedTuple):
-    """What a file holds."""
-
-    model: AnomalyModel
-    channels: tuple[str, ...]
-    floors: FloatArray
-    own: FloatArray | None
-
-
-def save_model(
-    path: Path,
-    model: AnomalyModel,
-    channels: tuple[str, ...],
-    floors: FloatArray,
-    own: FloatArray | None,
-) -> None:
-    """Write a model as a compressed npz without pickle.
-
-    Raises
-    ------
-    ReferencesError
-        If the file cannot be written.
-    """
-    arrays: dict[str, npt.NDArray[np.generic]] = {
-        "format_version": np.array(FORMAT_VERSION),
-        "channels": np.array(channels),
-        "floors": floors,
-        "spread": model.spread,
-        # Half precision resolves a thousandth of the spread, far below what a camera sees.
-        "curves": model.curves.astype(np.float16),
-        "numbers": np.array([model.threshold, model.false_positive_rate, model.own_weight]),
-        "calibration": model.calibration.astype(np.float16),
-        "calibration_scores": model.calibration_scores,
-        "athletes": model.athletes,
-        "own": np.empty(0) if own is None else own.astype(np.float16),
-        **{f"forest_{name}": array for name, array in model.forest.arrays().items()},
-    }
-    try:
-        with path.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)
-    except OSError as exc:
-        raise ReferencesError(f"cannot write the anomaly model {path}: {exc.strerror}") from exc
-
-
-def load_model(path: Path) -> StoredModel:
-    """Return what `save_model` wrote.
-
-    Raises
-    ------
-    ReferencesError
-        If the file is missing, is no such model, is damaged, or of another version.
-    """
-    try:
-        # np.load leaves a file that it cannot read open, unless it is ours to close.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError as exc:
-        raise ReferencesError(f"there is no anomaly model {path}; fit one and save it") from exc
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as exc:
-        raise ReferencesError(f"{path} is not an anomaly model or is damaged; fit it anew") from exc
-    version = arrays.get("format_version")
-    if version is None or int(version) != FORMAT_VERSION:
-        found = "no version" if version is None else f"version {int(version)}"
-        raise ReferencesError(
-            f"{path} is an anomaly model of {found}, this release reads version "
-            f"{FORMAT_VERSION}; fit it anew from its references"
-        )
-    try:
-        return _stored(arrays)
-    except KeyError as exc:
-        raise ReferencesError(f"{path} lacks {exc}: it is damaged; fit it anew") from exc
-
-
-def _stored(arrays: dict[str, npt.NDArray[np.generic]]) -> StoredModel:
-    forest = {
-        name.removeprefix("forest_"): array
-        for name, array in arrays.items()
-        if name.startswith("forest_")
-    }
-    threshold, rate, own_weight = (float(value) for value in arrays["numbers"].astype(np.float64))
-    spread, curves = (arrays[name].astype(np.float64) for name in ("spread", "curves"))
-    features, filling = _filled_features(curves)
-    centre, precision = _whitening(features, float((~np.isnan(spread)).mean()))
-    model = AnomalyModel(
-        spread=spread,
-        curves=curves,
-        filling=filling,
-        centre=centre,
-        precision=precision,
-        forest=IsolationForest.from_arrays(forest),
-        threshold=threshold,
-        false_positive_rate=rate,
-        calibration=arrays["calibration"].astype(np.float64),
-        calibration_scores=arrays["calibration_scores"].astype(np.float64),
-        athletes=arrays["athletes"].astype(np.intp),
-        own_weight=own_weight,
-    )
-    own = arrays["own"].astype(np.float64)
-    channels = tuple(str(name) for name in arrays["channels"])
-    return StoredModel(
-        model, channels, arrays["floors"].astype(np.float64), own if own.size else None
-    )

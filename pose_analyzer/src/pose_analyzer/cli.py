@@ -107,14 +107,15 @@ def _add_analyze(parser: argparse.ArgumentParser) -> None:
         "--references",
         type=Path,
         metavar="DIR",
-        help="good repetitions to compare with, made by `references build`",
+        help="good clips to compare with, made by `references build`; the score stays as it is",
     )
     parser.add_argument(
         "--false-positive-rate",
         type=float,
         default=0.01,
         metavar="SHARE",
-        help="of repetitions like the references that may be called unlike them (0.01)",
+        help="of good repetitions of a clip like the references that may be called unlike them; "
+        "so many clips does it take from one side: 198 (0.01), 38 (0.05), 8 (0.2)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=_analyze)
@@ -259,6 +260,10 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_export)
 
 
+def _counted(n: int, noun: str = "repetition") -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
 def _metres(text: str) -> float:
     try:
         value = float(text)
@@ -322,7 +327,7 @@ def _synth(args: argparse.Namespace) -> int:
     with _Bar("render", quiet=args.quiet) as bar:
         truth = synthesize_clip(spec, args.out, bar.show)
     print(
-        f"wrote {args.out} ({truth.n_frames} frames, {truth.rep_count} repetitions, seen from "
+        f"wrote {args.out} ({truth.n_frames} frames, {_counted(truth.rep_count)}, seen from "
         f"{spec.yaw_deg:g} degrees) and its truth"
     )
     return 0
@@ -368,7 +373,7 @@ def _demo(args: argparse.Namespace) -> int:
         result = analyze_clip(request, bar.show)
     _print_result(result)
     print(f"open {result.files[-1]} in a browser")
-    print(f"counted {result.summary.rep_count} of {args.reps} repetitions")
+    print(f"counted {result.summary.rep_count} of {_counted(args.reps)}")
     return 0 if result.summary.rep_count == args.reps else 1
 
 
@@ -397,10 +402,10 @@ def _references_build(args: argparse.Namespace) -> int:
     with _Bar("build", quiet=args.quiet) as bar:
         result = build_references(request, bar.show)
     for clip in result.clips:
-        print(f"{clip.video_id}: {len(clip.motions)} repetitions by {clip.detector}")
+        print(f"{clip.video_id}: {_counted(len(clip.motions))} by {clip.detector}")
     for note in result.notes:
         print(f"note: {note}")
-    print(f"{result.folder} holds {result.n_reps} repetitions now")
+    print(f"{result.folder} holds {_counted(result.n_reps)} now")
     return 0
 
 
@@ -419,7 +424,7 @@ def _references_list(args: argparse.Namespace) -> int:
         licences = ", ".join(sorted({clip.licence for clip in clips}))
         sources = ", ".join(sorted({clip.source for clip in clips}))
         print(
-            f"{name:16} {n_reps} repetitions, {n_good} good, in {len(clips)} clips; "
+            f"{name:16} {_counted(n_reps)}, {n_good} good, in {_counted(len(clips), 'clip')}; "
             f"{sources}; licence: {licences}"
         )
     return 0
@@ -489,8 +494,7 @@ def _print_result(result: AnalysisResult) -> None:
     seen = summary.n_frames_seen / summary.n_frames if summary.n_frames else 0.0
     score = "not scored" if math.isnan(summary.mean_score) else f"{summary.mean_score:.0f} of 100"
     print(
-        f"{summary.source}: {summary.rep_count} repetitions of {summary.exercise}, "
-        f"mean score {score}"
+        f"{summary.source}: {_counted(summary.rep_count)} of {summary.exercise}, mean score {score}"
     )
     view = "" if math.isnan(summary.yaw_deg) else f", camera yaw about {summary.yaw_deg:.0f} deg"
     print(f"athlete seen in {seen:.0%} of {summary.n_frames} frames by {summary.detector}{view}")

@@ -69,9 +69,10 @@ class AnalysisRequest:
         Whether ``annotated.mp4`` speaks the cues. Where nothing can speak they stay text, and a
         note of the result says what to install.
     references : Path or None
-        Folder of good repetitions to compare with; without it those of the same set.
+        Folder of good clips to compare with; without it repetitions of the same set.
     false_positive_rate : float
-        The share of repetitions like the references that may be called unlike them.
+        The share of good repetitions of a clip like those that may be called unlike them; it
+        decides how many clips that takes, see `own_judge`.
     """
 
     clip: Path

@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import math
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeVar, get_args
-
-import yaml
 
 from pose_analyzer.errors import ExerciseError, UnknownExerciseError
 from pose_analyzer.exercises import (
@@ -32,7 +31,10 @@ from pose_analyzer.exercises import (
     ViewName,
     ViewSpec,
 )
+from pose_analyzer.form_criteria import measure_of
+from pose_analyzer.form_measures import MEASURES
 from pose_analyzer.skeleton import JOINT_NAMES, KEYPOINT_NAMES
+from pose_analyzer.strict_yaml import read_yaml
 
 ChoiceT = TypeVar("ChoiceT", bound=str)
 
@@ -43,6 +45,9 @@ SIDED_PARTS: Final = tuple(
 _SIDELESS_JOINTS: Final = tuple(
     dict.fromkeys(name.removeprefix("left_").removeprefix("right_") for name in JOINT_NAMES)
 )
+_FOLDER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_MOST: Final = 1e6
+"""More than any angle, time, body proportion, weight or priority that means something."""
 
 
 def exercise_names() -> tuple[str, ...]:
@@ -62,7 +67,7 @@ def load_exercise(name_or_path: str) -> ExerciseSpec:
     """
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
-        return _read(path)
+        return _Reader(str(path)).exercise(read_yaml(path))
     return _packaged(name_or_path.strip().lower().replace("-", "_").replace(" ", "_"))
 
 
@@ -73,29 +78,13 @@ def _packaged(name: str) -> ExerciseSpec:
         raise UnknownExerciseError(
             f"unknown exercise {name!r}; known exercises: {', '.join(known)}"
         )
-    return _read(_folder() / f"{name}.yaml")
+    path = _folder() / f"{name}.yaml"
+    return _Reader(str(path)).exercise(read_yaml(path))
 
 
 def _folder() -> Path:
     """Return the folder of exercise files; in the source tree a link to ``config/exercises``."""
     return Path(str(importlib.resources.files("pose_analyzer"))) / "_exercises"
-
-
-def _read(path: Path) -> ExerciseSpec:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
-        raise UnknownExerciseError(f"there is no exercise file {path}") from exc
-    except OSError as exc:
-        raise ExerciseError(f"{path}: cannot be read: {exc.strerror}") from exc
-    except yaml.MarkedYAMLError as exc:
-        mark = exc.problem_mark
-        place = f" in line {mark.line + 1}" if mark is not None else ""
-        raise ExerciseError(f"{path}: not valid YAML{place}: {exc.problem}") from exc
-    except (yaml.YAMLError, ValueError) as exc:
-        # A date that does not exist is a bare ValueError.
-        raise ExerciseError(f"{path}: not valid YAML: {str(exc).splitlines()[0]}") from exc
-    return _Reader(str(path)).exercise(data)
 
 
 class _Reader:
@@ -109,7 +98,7 @@ class _Reader:
         top = self._mapping(data, "", ExerciseSpec)
         signal = self._signal(top["signal"], "signal")
         spec = ExerciseSpec(
-            name=self._text(top["name"], "name"),
+            name=self._folder_name(top["name"], "name"),
             title=self._text(top["title"], "title"),
             signal=signal,
             phases=self._phases(top["phases"], "phases"),
@@ -118,10 +107,7 @@ class _Reader:
                 self._goal(item, f"goals[{index}]")
                 for index, item in enumerate(self._list(top["goals"], "goals"))
             ),
-            criteria=tuple(
-                self._criterion(item, f"criteria[{index}]")
-                for index, item in enumerate(self._list(top["criteria"], "criteria"))
-            ),
+            criteria=self._criteria(top["criteria"], "criteria"),
             faults=tuple(
                 self._fault(item, f"faults[{index}]")
                 for index, item in enumerate(self._list(top["faults"], "faults"))
@@ -134,9 +120,13 @@ class _Reader:
 
     def _phases(self, data: object, key: str) -> PhaseNames:
         item = self._mapping(data, key, PhaseNames)
-        return PhaseNames(
-            **{name: self._text(text, f"{key}.{name}") for name, text in item.items()}
-        )
+        found: dict[str, str] = {}
+        for name, text in item.items():
+            phase = self._text(text, f"{key}.{name}")
+            if phase in found.values():
+                raise self._error(f"{key}.{name}", phase, "a name that no other phase has")
+            found[name] = phase
+        return PhaseNames(**found)
 
     def _views(self, data: object, key: str) -> tuple[ViewSpec, ...]:
         views: list[ViewSpec] = []
@@ -250,6 +240,17 @@ class _Reader:
             source=self._text(item["source"], f"{key}.source"),
         )
 
+    def _criteria(self, data: object, key: str) -> tuple[CriterionSpec, ...]:
+        """Return the criteria, each named once: the views of a fault are entries of one name."""
+        found: list[CriterionSpec] = []
+        for index, one in enumerate(self._list(data, key)):
+            criterion = self._criterion(one, f"{key}[{index}]")
+            if criterion.name in {other.name for other in found}:
+                wanted = "a criterion that is not named before"
+                raise self._error(f"{key}[{index}].name", criterion.name, wanted)
+            found.append(criterion)
+        return tuple(found)
+
     def _criterion(self, data: object, key: str) -> CriterionSpec:
         item = self._mapping(data, key, CriterionSpec)
         name: Criterion = self._choice(item["name"], f"{key}.name", get_args(Criterion))
@@ -258,7 +259,7 @@ class _Reader:
             raise self._error(f"{key}.joint", joint, f"the joint to read for {name}")
         goal, worst = self._two_ends(item, key, "goal", "worst")
         min_yaw_deg, max_yaw_deg = self._yaws(item, key)
-        return CriterionSpec(
+        criterion = CriterionSpec(
             name=name,
             weight=self._number(item["weight"], f"{key}.weight", positive=True),
             joint=joint,
@@ -268,6 +269,10 @@ class _Reader:
             max_yaw_deg=max_yaw_deg,
             source=self._text(item["source"], f"{key}.source"),
         )
+        measure = measure_of(criterion)
+        if measure and measure not in MEASURES:
+            raise self._error(f"{key}.joint", joint, f"a joint that {name} can read")
+        return criterion
 
     def _fault(self, data: object, key: str) -> FaultSpec:
         item = self._mapping(data, key, FaultSpec)
@@ -275,7 +280,7 @@ class _Reader:
         min_yaw_deg, max_yaw_deg = self._yaws(item, key)
         return FaultSpec(
             name=self._text(item["name"], f"{key}.name"),
-            measure=self._text(item["measure"], f"{key}.measure"),
+            measure=self._choice(item["measure"], f"{key}.measure", tuple(sorted(MEASURES))),
             limit=limit,
             severe=severe,
             min_yaw_deg=min_yaw_deg,
@@ -334,6 +339,15 @@ class _Reader:
             raise self._error(key, data, "a text that is not empty")
         return data
 
+    def _folder_name(self, data: object, key: str) -> str:
+        """Return a text that can name the folder of the exercise's references."""
+        text = self._text(data, key)
+        if not _FOLDER_NAME.fullmatch(text):
+            raise self._error(
+                key, data, "letters, digits, _ and -, beginning with a letter or digit"
+            )
+        return text
+
     def _number(self, data: object, key: str, *, positive: bool = False) -> float:
         if isinstance(data, bool) or not isinstance(data, int | float):
             raise self._error(key, data, "a number")
@@ -343,6 +357,8 @@ class _Reader:
             number = math.inf
         if not math.isfinite(number):
             raise self._error(key, data, "a finite number")
+        if abs(number) > _MOST:
+            raise self._error(key, data, f"a number from -{_MOST:g} to {_MOST:g}")
         if positive and number <= 0.0:
             raise self._error(key, data, "a number above 0")
         return number
@@ -357,7 +373,10 @@ class _Reader:
         names = self._list(data, key)
         if not names:
             raise self._error(key, data, "at least one name")
-        return tuple(str(self._choice(name, key, allowed)) for name in names)
+        chosen = tuple(str(self._choice(name, key, allowed)) for name in names)
+        if len(set(chosen)) < len(chosen):
+            raise self._error(key, list(chosen), "names that are there once")
+        return chosen
 
     def _error(self, key: str, got: object, wanted: str) -> ExerciseError:
         return ExerciseError(f"{self._file}: {key} must be {wanted}, got {got!r}")

@@ -8,9 +8,6 @@ threshold comes from split conformal calibration on other good repetitions.
 References
 ----------
 .. [1] F. T. Liu, K. M. Ting, Z.-H. Zhou, "Isolation Forest", ICDM 2008.
-.. [2] H. Papadopoulos et al., "Inductive Confidence Machines for Regression", ECML 2002; the
-   finite-sample form of split conformal prediction as in A. Angelopoulos, S. Bates, "A Gentle
-   Introduction to Conformal Prediction", section 1.
 """
 
 from __future__ import annotations
@@ -24,19 +21,24 @@ from typing import Final
 
 import numpy as np
 
-from pose_analyzer.anomaly_model import AnomalyModel, load_model, save_model
+from pose_analyzer.anomaly_file import StoredModel, load_model, save_model
+from pose_analyzer.anomaly_model import N_PHASES, AnomalyModel, kept
+from pose_analyzer.conformal import threshold
 from pose_analyzer.errors import ReferencesError
+from pose_analyzer.rep_sequences import named, normalised, require_different
 from pose_analyzer.skeleton import JOINT_NAMES
-from pose_analyzer.time_warping import phase_normalised, warped_distances
+from pose_analyzer.time_warping import warped_distances
 from pose_analyzer.types import Anomaly, FloatArray
 
 MIN_REFERENCES: Final = 8
-N_PHASES: Final = 40
-"""Rows of a repetition when it is compared: 0.1 s of a repetition of 4 s."""
 
 _MAX_MISSING: Final = 0.5
 _HALF_TRUST_REPS: Final = 1.0
 _N_OWN_NEAREST: Final = 3
+_FARTHEST: Final = 1e30
+"""In standard deviations: its square must not overflow, nor single precision."""
+_SHOWS_NOTHING: Final = "shows none of the channels that the others show; leave it out"
+_NO_THRESHOLD: Final = "no false-positive rate was calibrated, so the score only ranks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +50,24 @@ class Calibration:
     sequences : sequence of arrays, shape (T_i, D)
         NaN where not measured.
     athletes : sequence of hashable, optional
-        Whose repetition each is: what the personal mode calibrates with.
+        Whose repetition each is, those of one athlete in the order of time: what the personal
+        mode calibrates with.
     """
 
     sequences: Sequence[FloatArray]
     athletes: Sequence[Hashable] = ()
 
     def __post_init__(self) -> None:
-        if self.athletes and len(self.athletes) != len(self.sequences):
+        if len(self.athletes) not in (0, len(self.sequences)):
             raise ValueError(
                 f"athletes needs one entry a sequence, got {len(self.athletes)} "
                 f"for {len(self.sequences)}"
             )
+
+    def name(self, row: int) -> str:
+        """Return what to call a sequence in a message."""
+        whose = f" ({self.athletes[row]})" if len(self.athletes) else ""
+        return named("calibration", row + 1) + whose
 
 
 class FormAnomalyDetector:
@@ -94,7 +102,9 @@ class FormAnomalyDetector:
                 f"got shape {np.shape(floors)}"
             )
         self.channels = channels
-        self._floors = np.zeros(len(channels)) if floors is None else floors
+        self._floors = np.zeros(len(channels)) if floors is None else np.array(floors, dtype=float)
+        if not (np.isfinite(self._floors) & (self._floors >= 0.0)).all():
+            raise ValueError(f"floors must be finite and at least 0, got {self._floors.tolist()}")
         self._model: AnomalyModel | None = None
         self._own: FloatArray | None = None
 
@@ -102,7 +112,7 @@ class FormAnomalyDetector:
         self,
         references: Sequence[FloatArray],
         calibration: Calibration | Sequence[FloatArray] | None = None,
-        false_positive_rate: float = 0.01,
+        false_positive_rate: float | None = 0.01,
     ) -> FormAnomalyDetector:
         """Learn what good repetitions look like, and from which score on one is an anomaly.
 
@@ -112,8 +122,9 @@ class FormAnomalyDetector:
             Good repetitions; NaN where not measured.
         calibration : Calibration or sequence of arrays, optional
             Other good repetitions, which set the threshold. Not given: every second reference.
-        false_positive_rate : float
-            The share of good repetitions that may be called anomalies, in (0, 1).
+        false_positive_rate : float, optional
+            The share of good repetitions that may be called anomalies, in (0, 1). None sets no
+            threshold: scores then only rank, and every reference given is one.
 
         Returns
         -------
@@ -123,23 +134,27 @@ class FormAnomalyDetector:
         Raises
         ------
         ValueError
-            If the rate is not in (0, 1), a sequence has another number of columns, or fewer than
-            two rows, or holds an infinite value.
+            If the rate is not in (0, 1); if a sequence is no array of numbers, has another number
+            of columns, fewer than two rows, or an infinite value or one above 1e100; if a
+            calibration repetition is also a reference.
         ReferencesError
             If there are too few references, or too few repetitions to calibrate this rate: the
-            message says how many it takes.
+            message says how many it takes; or if a reference shows nothing, or a calibration
+            repetition fewer than half of the channels: the message says which.
 
         Notes
         -----
-        Split conformal calibration [2]_: with n calibration scores the threshold is the
+        Split conformal calibration, see `conformal`: with n calibration scores the threshold is the
         ``ceil((n + 1) (1 - rate))``-th smallest. A good repetition then exceeds it with at most
         this probability, whatever the distribution, as long as it is exchangeable with the
-        calibration repetitions: another person or another camera is not. The rate needs
+        calibration repetitions: another person or another camera is not, and several repetitions
+        of one athlete count for less than as many of different ones. The rate needs
         ``n >= ceil(1 / rate) - 1``.
         """
-        if not 0.0 < false_positive_rate < 1.0:
-            raise ValueError(f"false_positive_rate must be in (0, 1), got {false_positive_rate}")
-        if calibration is None:
+        _require_rate(false_positive_rate)
+        if calibration is None and false_positive_rate is None:
+            calibration = ()
+        elif calibration is None:
             references, calibration = references[::2], references[1::2]
         if not isinstance(calibration, Calibration):
             calibration = Calibration(calibration)
@@ -148,25 +163,46 @@ class FormAnomalyDetector:
                 f"at least {MIN_REFERENCES} reference repetitions besides those for calibration "
                 f"are needed, got {len(references)}; record more good repetitions"
             )
-        model = AnomalyModel.learned([self._normalised(one) for one in references], self._floors)
-        curves = [model.scaled(self._normalised(one)) for one in calibration.sequences]
-        known = [i for i, one in enumerate(curves) if model.missing_share(one) <= _MAX_MISSING]
-        scores = [model.score(curves[i], model.distances(curves[i])) for i in known]
+        n_channels = len(self.channels)
+        shown = [
+            normalised(one, n_channels, named("reference", number))
+            for number, one in enumerate(references, start=1)
+        ]
+        others = [
+            normalised(one, n_channels, calibration.name(row))
+            for row, one in enumerate(calibration.sequences)
+        ]
+        require_different(shown, others)
+        model = AnomalyModel.learned(shown, self._floors)
+        for number, one in enumerate(model.curves, start=1):
+            if model.missing_share(one) == 1.0:
+                raise ReferencesError(f"{named('reference', number)} {_SHOWS_NOTHING}")
+        curves = [
+            _comparable(model, model.scaled(one), calibration.name(row))
+            for row, one in enumerate(others)
+        ]
+        scores = [model.score(one, model.distances(one)) for one in curves]
         names = list(dict.fromkeys(calibration.athletes))
-        whose = [names.index(calibration.athletes[i]) for i in known] if names else []
         self._model = dataclasses.replace(
             model,
-            threshold=_threshold(scores, false_positive_rate),
-            false_positive_rate=false_positive_rate,
-            calibration=np.stack([curves[i] for i in known]),
+            threshold=(
+                math.nan
+                if false_positive_rate is None
+                else threshold(scores, false_positive_rate, "calibration repetitions")
+            ),
+            false_positive_rate=_or_nan(false_positive_rate),
+            calibration=kept(np.reshape(curves, (-1, *model.curves.shape[1:]))),
             calibration_scores=np.array(scores),
-            athletes=np.array(whose, dtype=np.intp),
+            athletes=np.array([names.index(one) for one in calibration.athletes], dtype=np.intp),
         )
         self._own = None
         return self
 
     def personalised(
-        self, own: Sequence[FloatArray], weight: float | None = None
+        self,
+        own: Sequence[FloatArray],
+        weight: float | None = None,
+        false_positive_rate: float | None = None,
     ) -> FormAnomalyDetector:
         """Return a detector for one athlete, whose own good repetitions join the references.
 
@@ -178,37 +214,50 @@ class FormAnomalyDetector:
             Of the own repetitions in [0, 1]: 1 replaces the general references, 0 ignores the
             own ones. By default m / (m + 1) for m own repetitions (chosen by us, see
             reports/form_scoring_validation.md).
+        false_positive_rate : float, optional
+            The share of good repetitions of new athletes that may be called anomalies, in (0, 1).
+            By default that of `fit`; if that set no threshold, there is none here.
 
         Raises
         ------
         ValueError
-            If the weight is not in [0, 1].
+            If the weight is not in [0, 1] or the rate not in (0, 1), or as in `fit`.
         ReferencesError
-            If nothing was fitted, no own repetition shows half of the channels, or there are too
-            few athletes with several calibration repetitions to set the threshold anew.
+            If nothing was fitted, there is no own repetition, one shows fewer than half of the
+            channels, or the calibration has too few athletes for this rate: the message says how
+            many it takes.
 
         Notes
         -----
-        The threshold is set as in `fit`, by treating each calibration repetition as one of an
-        athlete whose other calibration repetitions are the own ones, as many as there are here
-        at most. So the guarantee is over new athletes who do as those did.
+        The threshold is set anew, as in `fit`, but over athletes: repetitions of one athlete
+        resemble each other, so each gives one score, however many there are. It is that of the
+        last repetition, with the ones before it in the place of the own ones, as many as there are
+        here. A good repetition of a new athlete then exceeds the threshold with at most this
+        probability if the athlete is exchangeable with those. For m own repetitions that takes
+        ``ceil(1 / rate) - 1`` athletes with m + 1 calibration repetitions each.
         """
         model = self._fitted()
-        curves = [model.scaled(self._normalised(one)) for one in own]
-        seen = [one for one in curves if model.missing_share(one) <= _MAX_MISSING]
-        if not seen:
-            raise ReferencesError(
-                "no own repetition shows half of the channels of the references; "
-                "film at least one from the same side as the references"
-            )
+        if not len(own):
+            raise ReferencesError("at least one own repetition is needed, got none")
+        seen = [
+            _comparable(model, model.scaled(normalised(one, len(self.channels), name)), name)
+            for name, one in ((named("own", n), one) for n, one in enumerate(own, start=1))
+        ]
         share = len(seen) / (len(seen) + _HALF_TRUST_REPS) if weight is None else weight
         if not 0.0 <= share <= 1.0:
             raise ValueError(f"weight must be in [0, 1], got {weight}")
+        _require_rate(false_positive_rate)
+        rate = model.false_positive_rate if false_positive_rate is None else false_positive_rate
         scores = _personal_calibration(model, len(seen), share)
+        units = f"athletes with {len(seen) + 1} calibration repetitions each"
         result = FormAnomalyDetector(self.channels, self._floors)
-        threshold = _threshold(scores, model.false_positive_rate, " of athletes with several each")
-        result._model = dataclasses.replace(model, threshold=threshold, own_weight=share)
-        result._own = np.stack(seen)
+        result._model = dataclasses.replace(
+            model,
+            threshold=rate if math.isnan(rate) else threshold(scores, rate, units),
+            false_positive_rate=rate,
+            own_weight=share,
+        )
+        result._own = kept(np.stack(seen))
         return result
 
     def judge(self, sequence: FloatArray) -> Anomaly:
@@ -218,7 +267,8 @@ class FormAnomalyDetector:
         ----------
         sequence : array, shape (T, D)
             NaN where not measured. A column is used if half of it was seen; the detector
-            abstains if fewer than half of the columns of the references can be used.
+            abstains if fewer than half of the columns of the references can be used. Without a
+            threshold the score is given, but no judgement.
 
         Raises
         ------
@@ -228,9 +278,9 @@ class FormAnomalyDetector:
             If nothing was fitted.
         """
         model = self._fitted()
-        curves = model.scaled(self._normalised(sequence))
-        if model.missing_share(curves) > _MAX_MISSING:
-            return abstained("fewer than half of the channels of the references were seen")
+        curves = model.scaled(normalised(sequence, len(self.channels), "the repetition"))
+        if reason := _unlike(model, curves):
+            return abstained(reason)
         own = None if self._own is None or not model.own_weight else self._own
         others, distances = model.curves, model.distances(curves)
         score = model.score(curves, distances)
@@ -240,20 +290,21 @@ class FormAnomalyDetector:
         shares = model.attribution(curves, others, distances)
         order = np.argsort(-shares, kind="stable")
         named = tuple((self.channels[i], float(shares[i])) for i in order if shares[i] > 0.0)
-        return Anomaly(score > model.threshold, score, model.threshold, named)
+        reason = _NO_THRESHOLD if math.isnan(model.threshold) else ""
+        return Anomaly(score > model.threshold, score, model.threshold, named, reason)
 
-    def save(self, path: Path) -> None:
-        """Write everything that was learned, without pickle.
+    def save(self, path: Path | str) -> None:
+        """Write everything that was learned, without pickle, to judge alike to the bit.
 
         Raises
         ------
         ReferencesError
             If nothing was fitted, or the file cannot be written.
         """
-        save_model(path, self._fitted(), self.channels, self._floors, self._own)
+        save_model(Path(path), StoredModel(self._fitted(), self.channels, self._floors, self._own))
 
     @classmethod
-    def load(cls, path: Path) -> FormAnomalyDetector:
+    def load(cls, path: Path | str) -> FormAnomalyDetector:
         """Return the detector that `save` wrote.
 
         Raises
@@ -261,14 +312,14 @@ class FormAnomalyDetector:
         ReferencesError
             If the file is missing, is no such model, is damaged, or of another version.
         """
-        stored = load_model(path)
+        stored = load_model(Path(path))
         detector = cls(stored.channels, stored.floors)
         detector._model, detector._own = stored.model, stored.own
         return detector
 
     @property
     def false_positive_rate(self) -> float:
-        """The rate that was calibrated."""
+        """The rate that was calibrated; NaN if none was."""
         return self._fitted().false_positive_rate
 
     def _fitted(self) -> AnomalyModel:
@@ -276,45 +327,47 @@ class FormAnomalyDetector:
             raise ReferencesError("there are no references yet; call fit with good repetitions")
         return self._model
 
-    def _normalised(self, sequence: FloatArray) -> FloatArray:
-        if sequence.ndim != 2 or sequence.shape[1] != len(self.channels) or len(sequence) < 2:
-            raise ValueError(
-                f"a sequence needs shape (T >= 2, {len(self.channels)}), got {sequence.shape}"
-            )
-        if np.isinf(sequence).any():
-            raise ValueError("a sequence may hold NaN where not measured, but no infinite value")
-        return phase_normalised(sequence, N_PHASES)
-
 
 def abstained(reason: str) -> Anomaly:
     """Return the judgement that none is made, and why."""
     return Anomaly(False, math.nan, math.nan, (), reason)
 
 
-def _threshold(scores: Sequence[float], rate: float, whose: str = "") -> float:
-    """Return the split conformal threshold, or refuse a rate that the scores cannot support."""
-    needed = max(1, math.ceil(1.0 / rate - 1e-9) - 1)
-    if len(scores) < needed:
-        raise ReferencesError(
-            f"a false-positive rate of {rate:g} takes at least {needed} calibration repetitions"
-            f"{whose}, got {len(scores)}; record more, or ask for a rate of "
-            f"{1.0 / (len(scores) + 1):.2g} or more"
-        )
-    rank = math.ceil((len(scores) + 1) * (1.0 - rate) - 1e-9)
-    return float(np.sort(scores)[max(rank, 1) - 1])
+def _unlike(model: AnomalyModel, scaled: FloatArray) -> str:
+    """Return why a repetition cannot be compared with the references; empty if it can."""
+    if model.missing_share(scaled) > _MAX_MISSING:
+        return "fewer than half of the channels of the references were seen"
+    if (np.abs(scaled) > _FARTHEST).any():
+        return "it lies too far from the references; is it of another unit?"
+    return ""
+
+
+def _comparable(model: AnomalyModel, scaled: FloatArray, name: str) -> FloatArray:
+    """Return a repetition that can be compared with the references."""
+    if reason := _unlike(model, scaled):
+        raise ReferencesError(f"{name} cannot be compared: {reason}; leave it out")
+    return scaled
+
+
+def _require_rate(rate: float | None) -> None:
+    if rate is not None and not 0.0 < rate < 1.0:
+        raise ValueError(f"false_positive_rate must be in (0, 1), got {rate}")
+
+
+def _or_nan(rate: float | None) -> float:
+    return math.nan if rate is None else rate
 
 
 def _personal_calibration(model: AnomalyModel, n_own: int, weight: float) -> list[float]:
-    """Return the personal scores of all calibration repetitions that have company."""
+    """Return the personal score of the last repetition of each athlete who has enough others."""
     weighted = dataclasses.replace(model, own_weight=weight)
     scores = []
-    for row, athlete in enumerate(model.athletes):
-        others = np.flatnonzero(model.athletes == athlete)
-        others = others[others != row][:n_own]
-        if others.size:
-            own = model.calibration[others]
-            distances = warped_distances(model.calibration[row], own, model.radius)
-            scores.append(_blended(weighted, distances, float(model.calibration_scores[row])))
+    for athlete in np.unique(model.athletes):
+        rows = np.flatnonzero(model.athletes == athlete)[-n_own - 1 :]
+        if len(rows) == n_own + 1:
+            own, last = model.calibration[rows[:-1]], rows[-1]
+            distances = warped_distances(model.calibration[last], own, model.radius)
+            scores.append(_blended(weighted, distances, float(model.calibration_scores[last])))
     return scores
 
 

@@ -105,6 +105,10 @@ def _fraction_curve(motion: RepMotion, column: int) -> FloatArray | None:
     index = np.arange(fraction.size)
     for way, on_way in enumerate((index <= motion.turn_idx, index >= motion.turn_idx)):
         rows = np.flatnonzero(seen & on_way)
+        if way == 1 and on_way.sum() < _MIN_SAMPLES:
+            # A lift ends at its far end, where both ways are one.
+            curve[way] = curve[0]
+            continue
         if rows.size < _MIN_SAMPLES:
             return None
         rows = rows[np.argsort(fraction[rows], kind="stable")]

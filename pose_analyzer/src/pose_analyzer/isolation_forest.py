@@ -84,7 +84,7 @@ class IsolationForest:
         return float(2.0 ** (-mean_path / _average_path(self.n_samples)))
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Return all that `from_arrays` needs."""
+        """Return the attributes by name, as small as a file needs them."""
         return {
             "feature": self.feature.astype(np.int16),
             "threshold": self.threshold,
@@ -93,17 +93,6 @@ class IsolationForest:
             "path_length": self.path_length,
             "n_samples": np.array(self.n_samples),
         }
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, npt.NDArray[np.generic]]) -> IsolationForest:
-        """Return the forest whose `arrays` these are."""
-        feature, left, right = (
-            arrays[name].astype(np.intp) for name in ("feature", "left", "right")
-        )
-        threshold, path_length = (
-            arrays[name].astype(np.float64) for name in ("threshold", "path_length")
-        )
-        return cls(feature, threshold, left, right, path_length, int(arrays["n_samples"]))
 
 
 def _average_path(n: int) -> float:

@@ -15,8 +15,14 @@ from typing import Final
 
 import numpy as np
 
+from pose_analyzer.conformal import scores_needed
 from pose_analyzer.errors import ReferencesError
-from pose_analyzer.form_anomaly_detector import Calibration, FormAnomalyDetector, abstained
+from pose_analyzer.form_anomaly_detector import (
+    MIN_REFERENCES,
+    Calibration,
+    FormAnomalyDetector,
+    abstained,
+)
 from pose_analyzer.form_channels import CHANNELS, FLOORS, form_channels
 from pose_analyzer.types import Anomaly, RepMotion
 
@@ -87,10 +93,12 @@ class ReferenceJudge:
         Raises
         ------
         ReferencesError
-            If no view has enough; the message is that of the view with the most.
+            If no view has enough; the message is that of the view with the most. Or if a
+            repetition of a view that has enough cannot be used; the message says which.
         """
         detectors: dict[str, FormAnomalyDetector] = {}
         refusals: list[tuple[int, ReferencesError]] = []
+        needed = scores_needed(false_positive_rate)
         for view in VIEWS:
             mine = [form_channels(one) for one in references if view_of(one.yaw_deg) == view]
             rows = [i for i, one in enumerate(calibration) if view_of(one.yaw_deg) == view]
@@ -103,14 +111,25 @@ class ReferenceJudge:
                     mine, others, false_positive_rate
                 )
             except ReferencesError as exc:
+                if len(mine) >= MIN_REFERENCES and len(rows) >= needed:
+                    raise ReferencesError(f"{exercise} from the {view}: {exc}") from exc
                 refusals.append((len(mine) + len(rows), exc))
         if not detectors:
             most = max(refusals, key=lambda item: item[0])[1]
             raise ReferencesError(f"{exercise}: {most}") from most
         return cls(exercise, detectors)
 
-    def personalised(self, own: Sequence[RepMotion], weight: float | None = None) -> ReferenceJudge:
+    def personalised(
+        self,
+        own: Sequence[RepMotion],
+        weight: float | None = None,
+        false_positive_rate: float | None = None,
+    ) -> ReferenceJudge:
         """Return a judge for one athlete: the views that ``own`` shows become personal.
+
+        Parameters are those of `FormAnomalyDetector.personalised`. The shipped references hold
+        some 60 to 100 synthetic athletes a view, of two repetitions each: enough for one own
+        repetition and a rate of 2 %, not for more.
 
         Raises
         ------
@@ -123,7 +142,7 @@ class ReferenceJudge:
         for view, detector in self._detectors.items():
             mine = [form_channels(one) for one in own if view_of(one.yaw_deg) == view]
             if mine:
-                detectors[view] = detector.personalised(mine, weight)
+                detectors[view] = detector.personalised(mine, weight, false_positive_rate)
                 found = True
         if not found:
             raise ReferencesError(

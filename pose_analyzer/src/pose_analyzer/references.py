@@ -113,8 +113,8 @@ def load_references(folder: Path, exercise: str, *, min_reps: int = 1) -> tuple[
     )
     if len(references) < min_reps:
         raise ReferencesError(
-            f"{folder / exercise} holds {len(references)} repetitions, {min_reps} are needed; add "
-            "clips with: pose-analyzer references build"
+            f"{folder / exercise} holds {len(references)} of the {min_reps} repetitions that are "
+            "needed; add clips with: pose-analyzer references build"
         )
     return references
 

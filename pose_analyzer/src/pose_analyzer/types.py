@@ -403,7 +403,7 @@ class Anomaly:
     is_anomaly : bool
         Always False while ``abstained`` says why it was not judged.
     score : float
-        Larger = stranger; NaN when abstained.
+        Larger = stranger; NaN when abstained, unless it is only the threshold that is missing.
     threshold : float
         The score above which a repetition is an anomaly; NaN when abstained.
     joints : tuple of (str, float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,16 @@ SHIPPED = (
 )
 Write = Callable[[str, object], str]
 
+CRITERION: dict[str, object] = {
+    "name": "tempo",
+    "weight": 1,
+    "joint": "",
+    "goal": 1.0,
+    "worst": 0.2,
+    "min_yaw_deg": 0,
+    "max_yaw_deg": 90,
+    "source": "s",
+}
 GOOD: dict[str, object] = {
     "name": "shrug",
     "title": "Shrug",
@@ -51,18 +62,7 @@ GOOD: dict[str, object] = {
     "goals": [
         {"joint": "elbow", "rest_deg": 170, "turn_deg": 170, "tolerance_deg": 5, "source": "s"}
     ],
-    "criteria": [
-        {
-            "name": "tempo",
-            "weight": 1,
-            "joint": "",
-            "goal": 1.0,
-            "worst": 0.2,
-            "min_yaw_deg": 0,
-            "max_yaw_deg": 90,
-            "source": "s",
-        }
-    ],
+    "criteria": [CRITERION],
     "faults": [
         {
             "name": "pause",
@@ -172,6 +172,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     [
         (b"name: x\ntitle: [", "in line 2: expected the node content"),
         (b"name: x\n\ntitle: a: b", "in line 3: mapping values are not allowed here"),
+        (
+            b"name: x\ntitle: X\nname: y",
+            "in line 3: the key 'name' is there twice, first in line 1",
+        ),
+        (b"name: x\ngoals:\n- joint: hip\n  joint: hip", "in line 4: the key 'joint' is there"),
+        (b"{? [a] : 1, ? [a] : 2}", "unhashable key"),
         (b"name: 2020-13-45", "month must be in 1..12"),
         (b"name: \x07", "special characters are not allowed"),
         (b"\xff\xfe\x00", "'utf-8' codec"),
@@ -242,6 +248,20 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
         ("signal.ready.1", "up", r"signal.ready\[1\] must be a number, got 'up'"),
         ("signal.ready.1", -0.2, r"signal.ready\[1\] must be above the lowest \(-0.1\)"),
         ("signal.ready", None, "key 'ready' is missing in signal"),
+        ("signal.moving", ["left_hip"] * 2, "signal.moving must be names that are there once"),
+        ("phases.away", "low", "phases.rest must be a name that no other phase has, got 'low'"),
+        (
+            "criteria.0.weight",
+            1e26,
+            r"criteria\[0\].weight must be a number from -1e\+06 to 1e\+06",
+        ),
+        ("name", "../shrug", "name must be letters, digits, _ and -, .* got '../shrug'"),
+        ("faults.0.measure", "aura", r"faults\[0\].measure must be one of: .*pause_s.*'aura'"),
+        (
+            "criteria.0",
+            CRITERION | {"name": "symmetry", "joint": "trunk_lean"},
+            r"criteria\[0\].joint must be a joint that symmetry can read, got 'trunk_lean'",
+        ),
         ("title", None, "key 'title' is missing in the file"),
         ("colour", "red", "unknown key 'colour' in the file; allowed keys: name, title"),
         ("signal.speed", 1, "unknown key 'speed' in signal; allowed keys: moving"),
@@ -316,26 +336,24 @@ def test_what_no_named_view_shows_is_refused(key: str, write: Write) -> None:
         load_exercise(write("shrug.yaml", data))
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        (
-            "faults.0.measure",
-            "aura",
-            r"shrug: faults\[0\].measure must be one of: .*pause_s.*'aura'",
-        ),
-        ("criteria.0", {"name": "symmetry", "joint": "trunk_lean"}, r"shrug: criteria\[0\].joint"),
-    ],
-)
-def test_what_no_measure_can_tell_is_refused_before_scoring(
-    path: str, value: object, message: str, write: Write
-) -> None:
-    if isinstance(value, dict):
-        value = {"weight": 1, "goal": 1.0, "worst": 9.0, "source": "s", **value}
-        value |= {"min_yaw_deg": 0, "max_yaw_deg": 90}
-    spec = load_exercise(write("shrug.yaml", changed(path, value)))
-    with pytest.raises(ExerciseError, match=message):
-        FormScorer(spec)
+def test_what_no_measure_can_tell_is_refused_before_scoring(write: Write) -> None:
+    spec = load_exercise(write("shrug.yaml", GOOD))
+    fault = dataclasses.replace(spec.faults[0], measure="aura")
+    with pytest.raises(ExerciseError, match=r"shrug: faults\[0\].measure must be .* got 'aura'"):
+        FormScorer(dataclasses.replace(spec, faults=(fault,)))
+    criterion = dataclasses.replace(spec.criteria[0], name="symmetry", joint="trunk_lean")
+    with pytest.raises(ExerciseError, match=r"shrug: criteria\[0\].joint must be a joint that"):
+        FormScorer(dataclasses.replace(spec, criteria=(criterion,)))
+
+
+def test_a_criterion_is_named_once_and_a_fault_as_often_as_it_has_views(write: Write) -> None:
+    data = yaml.safe_load(yaml.safe_dump(GOOD))
+    for key in ("criteria", "faults"):
+        data[key] = [data[key][0], data[key][0] | {"source": "another"}]
+    with pytest.raises(ExerciseError, match=r"criteria\[1\].name must be a criterion .* 'tempo'"):
+        load_exercise(write("shrug.yaml", data))
+    data["criteria"].pop()
+    assert [one.name for one in load_exercise(write("shrug.yaml", data)).faults] == ["pause"] * 2
 
 
 def test_a_file_that_is_a_list_is_refused(write: Write) -> None:

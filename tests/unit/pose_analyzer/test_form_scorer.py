@@ -12,6 +12,7 @@ from pose_analyzer.errors import ExerciseError, ReferencesError
 from pose_analyzer.exercise_file import exercise_names, load_exercise
 from pose_analyzer.form_reference import ReferenceCurves
 from pose_analyzer.form_scorer import TECHNIQUE, FormScorer
+from pose_analyzer.references import exercises_in, load_references, shipped_folder
 from pose_analyzer.skeleton import JOINT_INDEX, JOINT_MIRROR, MIRROR, N_JOINTS
 from pose_analyzer.synthetic import EXERCISES, Camera, Fault, MotionSpec
 from pose_analyzer.types import FormScore, RepMotion, ScorePart
@@ -336,7 +337,12 @@ def test_a_reference_that_is_no_repetition_is_refused_by_its_number(
 
 @pytest.mark.parametrize(
     ("exercise", "done"),
-    [("squat", "overhead_press"), ("push_up", "squat"), ("biceps_curl", "squat")],
+    [
+        ("squat", "overhead_press"),
+        ("squat", "jumping_jack"),
+        ("push_up", "squat"),
+        ("biceps_curl", "squat"),
+    ],
 )
 def test_references_of_another_exercise_are_refused(
     exercise: str, done: str, rep_motions: RepMotions
@@ -344,6 +350,14 @@ def test_references_of_another_exercise_are_refused(
     others = rep_motions(MotionSpec(done, reps=3), SIDE)
     with pytest.raises(ReferencesError, match="another exercise"):
         FormScorer(load_exercise(exercise)).fit(others)
+
+
+@pytest.mark.parametrize("exercise", exercises_in(shipped_folder()))
+def test_every_exercise_is_fitted_to_the_references_that_ship(exercise: str) -> None:
+    motions = [one.motion for one in load_references(shipped_folder(), exercise)][:60]
+    fitted = FormScorer(load_exercise(exercise)).fit(motions)
+    totals = np.array([fitted.score(one).total for one in motions])
+    assert np.median(totals[~np.isnan(totals)]) > 80.0
 
 
 def test_references_from_the_front_say_nothing_of_depth(rep_motions: RepMotions) -> None:

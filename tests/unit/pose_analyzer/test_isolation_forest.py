@@ -23,10 +23,3 @@ def test_an_outlier_is_more_isolated() -> None:
     samples = np.random.default_rng(0).normal(size=(60, 4))
     forest = IsolationForest.learned(samples, n_trees=50, seed=0)
     assert forest.score(np.full(4, 6.0)) > 0.6 > forest.score(np.zeros(4))
-
-
-def test_a_forest_made_from_its_arrays_scores_alike() -> None:
-    samples = np.random.default_rng(2).normal(size=(40, 3))
-    forest = IsolationForest.learned(samples, n_trees=20, seed=0)
-    again = IsolationForest.from_arrays(forest.arrays())
-    assert [again.score(one) for one in samples] == [forest.score(one) for one in samples]

@@ -157,7 +157,7 @@ def test_the_list_tells_what_is_there(
     assert main(["references", "list", str(tmp_path / "refs")]) == 0
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.split()[:4] == ["squat", "2", "repetitions,", "2"]
-    assert "me; licence: CC0" in line
+    assert "in 1 clip; me; licence: CC0" in line
 
 
 def test_an_empty_folder_and_a_clip_that_is_none_are_one_sentence(

@@ -89,8 +89,8 @@ def test_a_saved_judge_judges_alike(
 def test_own_repetitions_make_a_view_personal(
     judge: ReferenceJudge, rep_motions: RepMotions
 ) -> None:
-    own = squats(rep_motions, 1, 40)
-    verdict = judge.personalised(own).judge(own[0])
+    own = squats(rep_motions, 1, 40)[:2]
+    verdict = judge.personalised(own, false_positive_rate=0.1).judge(own[0])
     assert verdict.threshold != judge.judge(own[0]).threshold
 
 
@@ -106,6 +106,16 @@ def test_too_few_references_say_how_many(rep_motions: RepMotions) -> None:
     few = squats(rep_motions, 1, 0)
     with pytest.raises(ReferencesError, match="squat: at least 8 reference repetitions"):
         ReferenceJudge.fit("squat", few, few, false_positive_rate=RATE)
+
+
+def test_a_view_is_not_left_out_for_one_useless_repetition(rep_motions: RepMotions) -> None:
+    motions = squats(rep_motions, 10, 0)
+    last = motions[-1]
+    hidden = dataclasses.replace(
+        last, keypoints=np.full_like(last.keypoints, np.nan), deg=np.full_like(last.deg, np.nan)
+    )
+    with pytest.raises(ReferencesError, match="squat from the side: calibration repetition 5 can"):
+        ReferenceJudge.fit("squat", motions[:8], [*motions[8:12], hidden], false_positive_rate=0.2)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_text_with_commas_quotes_and_accents_survives(
 
 
 def test_too_few_repetitions_say_how_many_are_needed(folder: Path) -> None:
-    with pytest.raises(ReferencesError, match="holds 3 repetitions, 99 are needed"):
+    with pytest.raises(ReferencesError, match="holds 3 of the 99 repetitions"):
         load_references(folder, "squat", min_reps=99)
 
 
