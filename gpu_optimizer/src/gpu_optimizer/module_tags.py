@@ -32,6 +32,15 @@ _SILENT: Final = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity)
 """They run nothing of their own; a subclass of them might."""
 
 
+class _Sink:
+    """Where tags go; a graph that outlives the trace keeps this alone."""
+
+    __slots__ = ("put",)
+
+    def __init__(self, put: Put) -> None:
+        self.put = put
+
+
 class ModuleTags:
     """Puts a tag whenever the program goes elsewhere, while entered.
 
@@ -56,7 +65,7 @@ class ModuleTags:
         self, model: nn.Module, put: Put, on_step: Callable[[Optimizer], None] = lambda _: None
     ) -> None:
         self._model: nn.Module | None = model
-        self._put = put
+        self._sink = _Sink(put)
         self._on_step = on_step
         self._phase = OTHER
         self._hooked: set[int] = set()
@@ -91,10 +100,11 @@ class ModuleTags:
             handle.remove()
         self._handles.clear()
         self._hooked.clear()
-        self._put("")
+        self._sink.put("")
+        self._sink.put = _ignore
 
     def _add_hooks(self, module: nn.Module, name: str, parent: str) -> None:
-        put, hooked = self._put, self._hooked
+        sink, hooked = self._sink, self._hooked
         own = [f"{phase}|{name}|" for phase in PHASES]
         above = [f"{phase}|{parent}|" for phase in PHASES]
         is_top = not parent
@@ -102,12 +112,12 @@ class ModuleTags:
         def enter(_: nn.Module, inputs: Sequence[object]) -> None:
             if is_top and self._phase != BACKWARD:
                 self._phase = FORWARD if torch.is_grad_enabled() else EVALUATION
-            put(own[self._phase])
+            sink.put(own[self._phase])
             follow(inputs, above[BACKWARD])
 
         def leave(_: nn.Module, __: object, output: object) -> None:
             follow((output,), own[BACKWARD])
-            put(above[self._phase])
+            sink.put(above[self._phase])
 
         def follow(values: Sequence[object], tag: str) -> None:
             node = _first_node(values)
@@ -115,7 +125,7 @@ class ModuleTags:
                 number = node._sequence_nr()
                 if number not in hooked:
                     hooked.add(number)
-                    node.register_prehook(lambda _: put(tag) and None)
+                    node.register_prehook(_putter(sink, tag))
 
         self._handles += [
             module.register_forward_pre_hook(enter),
@@ -142,7 +152,20 @@ class ModuleTags:
 
     def _go(self, phase: int) -> None:
         self._phase = phase
-        self._put(f"{PHASES[phase]}||")
+        self._sink.put(f"{PHASES[phase]}||")
+
+
+def _ignore(_: str) -> None:
+    """Take no notice of a tag after the end."""
+
+
+def _putter(sink: _Sink, tag: str) -> Callable[[object], None]:
+    """Return a hook of autograd that puts a tag."""
+
+    def put(_: object) -> None:
+        sink.put(tag)
+
+    return put
 
 
 def _speaking(model: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:

@@ -126,6 +126,7 @@ def test_the_script_runs_through_every_moment_without_an_error(
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["n_moments"] == max(len(profile.moments), 1)
+    assert seen["n_last_moment"] == max(len(profile.moments) - 1, 0)
     assert seen["n_layer_rows"] == len(profile.layers) + 1
     assert (seen["n_flame_boxes"] > 0) != is_empty
 

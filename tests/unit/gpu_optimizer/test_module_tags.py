@@ -107,6 +107,17 @@ def test_a_name_with_the_sign_of_tags_is_changed() -> None:
     assert "forward|a/b|" in _run(model, torch.rand(2, 3))
 
 
+def test_a_graph_that_outlives_the_trace_puts_no_tags() -> None:
+    tags: list[str] = []
+    model = nn.Sequential(nn.Linear(3, 3))
+    with ModuleTags(model, tags.append):
+        loss = model(torch.rand(2, 3)).sum()
+    n_tags = len(tags)
+    loss.backward()
+    assert len(tags) == n_tags
+    assert model[0].weight.grad is not None
+
+
 def test_the_tag_of_a_parent_returns_when_its_part_is_done() -> None:
     tags: list[str] = []
     model = nn.Sequential(_Block())

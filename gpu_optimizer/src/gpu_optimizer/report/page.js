@@ -6,7 +6,6 @@ const WIDTH = 1200;
 const ROW = 20;
 const MAP_ROW = 10;
 const MAP_ROWS = 160;
-let current = 0;
 let zoom = [];
 
 function bytes(n) {
@@ -20,6 +19,8 @@ function bytes(n) {
 function percent(x) { return x === null ? "not measured" : (100 * x).toFixed(1) + " %"; }
 
 function element(id) { return document.getElementById(id); }
+
+function color(name) { return getComputedStyle(document.documentElement).getPropertyValue(name); }
 
 function node(name, text) {
   const made = document.createElement(name);
@@ -94,10 +95,10 @@ function drawFlame(moment) {
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${depth * ROW}`);
   svg.replaceChildren(...boxes.map((box) => {
     const group = svgNode("g", {});
-    const color = box.item.category >= 0 ? COLORS[box.item.category] : shade(box.item.name);
+    const fillColor = box.item.category >= 0 ? COLORS[box.item.category] : shade(box.item.name);
     const x = box.x * WIDTH;
     const width = box.width * WIDTH;
-    const rect = svgNode("rect", { x, y: box.depth * ROW, width, height: ROW - 1, fill: color });
+    const rect = svgNode("rect", { x, y: box.depth * ROW, width, height: ROW - 1, fill: fillColor });
     const title = svgNode("title", {});
     title.textContent = `${box.title}: ${bytes(box.item.bytes)}`;
     rect.appendChild(title);
@@ -124,22 +125,21 @@ function drawMap(moment) {
   canvas.width = WIDTH;
   canvas.height = rows * MAP_ROW;
   const context = canvas.getContext("2d");
-  context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--free");
-  context.fillRect(0, 0, WIDTH, total / perRow * MAP_ROW > MAP_ROW ? rows * MAP_ROW : MAP_ROW);
   let start = 0;
-  const paint = (from, size, color) => {
+  const paint = (from, size, paintColor) => {
     let left = from;
     const end = from + size;
     while (left < end) {
       const row = Math.floor(left / perRow);
       const stop = Math.min(end, (row + 1) * perRow);
-      context.fillStyle = color;
+      context.fillStyle = paintColor;
       context.fillRect((left - row * perRow) / perRow * WIDTH, row * MAP_ROW,
         Math.max((stop - left) / perRow * WIDTH, 0.3), MAP_ROW - 1);
       if (stop <= left) break;
       left = stop;
     }
   };
+  paint(0, total, color("--free"));
   for (const [size, , blocks] of moment ? moment.segments : []) {
     let address = start;
     for (let index = 0; index < blocks.length; index += 2) {
@@ -184,6 +184,8 @@ function drawTimeline(moment) {
   context.beginPath();
   events.forEach((event, index) => context.lineTo(x(event), y(reserved[index])));
   context.stroke();
+  context.fillStyle = color("--ink");
+  context.fillText(`${bytes(most)}; the line is what is reserved`, 4, 12);
   if (moment) {
     context.fillStyle = "#d9822b";
     context.fillRect(x(moment.event), 0, 2, height);
@@ -217,7 +219,6 @@ function fill(id, head, rows) {
 }
 
 function show(index) {
-  current = index;
   const moment = data.moments[index];
   drawTimeline(moment);
   drawFlame(moment);
@@ -254,9 +255,9 @@ function begin() {
     ([, index]) => data.timeline.bytes[index].some((size) => size > 0));
   element("legend").replaceChildren(...used.map(([name, index]) => {
     const box = node("span");
-    const color = node("i");
-    color.style.background = COLORS[index];
-    box.appendChild(color);
+    const sample = node("i");
+    sample.style.background = COLORS[index];
+    box.appendChild(sample);
     box.appendChild(node("span", name));
     return box;
   }));
@@ -275,6 +276,15 @@ function begin() {
   const peak = Math.max(data.moments.findIndex((one) => one.event === data.peak_event), 0);
   slider.addEventListener("input", () => show(Number(slider.value)));
   element("to-peak").addEventListener("click", () => { slider.value = peak; show(peak); });
+  element("timeline").addEventListener("click", (click) => {
+    const { events } = data.timeline;
+    if (!data.moments.length) return;
+    const share = click.offsetX / element("timeline").clientWidth;
+    const wanted = events[0] + share * (events[events.length - 1] - events[0]);
+    const away = data.moments.map((one) => Math.abs(one.event - wanted));
+    slider.value = away.indexOf(Math.min(...away));
+    show(Number(slider.value));
+  });
   slider.value = peak;
   show(peak);
 }
