@@ -30,7 +30,7 @@ _PADDED_CHANNELS: Final = {torch.float16: 4, torch.bfloat16: 8}
 # Fewer channels on either side are multiplied without a copy in float32, as recorded.
 _WIDE_CHANNELS: Final = 512
 # In how many parts the gradient of a weight is made, by its channels in times out, as recorded.
-_PARTS_FLOAT: Final = ((16384, 14), (65536, 3))
+_PARTS_FLOAT: Final = ((1024, 42), (2048, 28), (16384, 14), (65536, 3))
 _PARTS_HALF: Final = ((8192, 13), (16384, 3))
 _STRIDED_POINT_PARTS: Final = 4
 _FIRST_LAYER_PARTS: Final = 8
