@@ -8,7 +8,8 @@ layouts"). Which are copied was seen in steps of other models than forecasts are
 - nothing for depthwise convolutions, for channels last, and for kernels of one pixel without
   stride, which are matrix products, unless the picture's size is no multiple of 16 B;
 - nothing forward for first layers (of up to four channels) with kernels of up to three pixels or
-  with kernels that do not overlap; others have their channels padded;
+  with kernels that do not overlap; others have their channels padded; and nothing for the gradient
+  of their weight if the pictures that come out are no multiple of 16 B;
 - the gradient of the weight of a matrix product is made for each picture and then added up; others
   are made in parts when there are few weights.
 """
@@ -108,6 +109,12 @@ class _Layer:
     def is_aligned(self) -> bool:
         n_pixels = math.prod(self.image.shape[2:])
         return n_pixels * self.image.element_size() % _ALIGNMENT_BYTES == 0
+
+    @property
+    def has_odd_output(self) -> bool:
+        """Whether the pictures that come out are no multiple of 16 B."""
+        n_pixels = self.n_out // (self.image.shape[0] * self.channels[1])
+        return n_pixels * self.image.element_size() % _ALIGNMENT_BYTES > 0
 
     @property
     def is_tiny(self) -> bool:
@@ -238,6 +245,8 @@ def _weight_gradient(layer: _Layer) -> int:
             return layer.copies
         return layer.image.shape[0] * n_bytes
     if layer.is_first:
+        if layer.has_odd_output:
+            return 0
         parts = _FIRST_LAYER_PARTS
         if not layer.is_half:
             parts = _FIRST_LAYER_PARTS_EACH * layer.image.shape[0] if layer.is_overlapping else 0
