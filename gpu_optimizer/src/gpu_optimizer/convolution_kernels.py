@@ -8,7 +8,8 @@ layouts"). Which are copied was seen in steps of other models than forecasts are
 - nothing for depthwise convolutions, for channels last, and for kernels of one pixel without
   stride, which are matrix products, unless the picture's size is no multiple of 16 B;
 - nothing forward for first layers (of up to four channels) with kernels of up to three pixels or
-  with kernels that do not overlap; others have their channels padded;
+  with kernels that do not overlap; others have their channels padded; and nothing for the gradient
+  of their weight if the pictures that come out are no multiple of 16 B;
 - the gradient of the weight of a matrix product is made for each picture and then added up; others
   are made in parts when there are few weights.
 """
@@ -30,8 +31,11 @@ _PADDED_CHANNELS: Final = {torch.float16: 4, torch.bfloat16: 8}
 # Fewer channels on either side are multiplied without a copy in float32, as recorded.
 _WIDE_CHANNELS: Final = 512
 # In how many parts the gradient of a weight is made, by its channels in times out, as recorded.
-_PARTS_FLOAT: Final = ((16384, 14), (65536, 3))
-_PARTS_HALF: Final = ((8192, 13), (16384, 3))
+_PARTS_FLOAT: Final = ((1024, 42), (2048, 28), (16384, 14), (65536, 3))
+_PARTS_HALF: Final = ((8192, 13), (65536, 3))
+# In half precision fewer pixels are added up at once, as recorded.
+_MIN_PIXELS_HALF: Final = 8192
+_PARTS_ROOM_BYTES: Final = 607
 _STRIDED_POINT_PARTS: Final = 4
 _FIRST_LAYER_PARTS: Final = 8
 _FIRST_LAYER_PARTS_EACH: Final = 5
@@ -46,6 +50,7 @@ _WIDEST_DIRECT_FILTERS: Final = 128
 # In how many parts the gradients of weights are made with channels last, as recorded.
 _DEPTHWISE_LAST_PARTS: Final = 128
 _LAST_PARTS: Final = 72
+_LAST_CHANNELS: Final = 16384
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,12 @@ class _Layer:
     def is_aligned(self) -> bool:
         n_pixels = math.prod(self.image.shape[2:])
         return n_pixels * self.image.element_size() % _ALIGNMENT_BYTES == 0
+
+    @property
+    def has_odd_output(self) -> bool:
+        """Whether the pictures that come out are no multiple of 16 B."""
+        n_pixels = self.n_out // (self.image.shape[0] * self.channels[1])
+        return n_pixels * self.image.element_size() % _ALIGNMENT_BYTES > 0
 
     @property
     def is_tiny(self) -> bool:
@@ -238,21 +249,26 @@ def _weight_gradient(layer: _Layer) -> int:
             return layer.copies
         return layer.image.shape[0] * n_bytes
     if layer.is_first:
+        if layer.has_odd_output:
+            return 0
         parts = _FIRST_LAYER_PARTS
         if not layer.is_half:
             parts = _FIRST_LAYER_PARTS_EACH * layer.image.shape[0] if layer.is_overlapping else 0
         channels = _PADDED_CHANNELS.get(layer.image.dtype, _FIRST_LAYER_CHANNELS)
         return layer.copies + layer.padded(channels) + parts * n_bytes
     if layer.is_last:
-        is_small = math.prod(layer.channels) <= _PARTS_HALF[-1][0] and not layer.is_point
+        is_small = math.prod(layer.channels) <= _LAST_CHANNELS and not layer.is_point
         return _LAST_PARTS * n_bytes if is_small else 0
-    return layer.copies + _parts(layer) * n_bytes
+    parts = _parts(layer)
+    return layer.copies + (parts * n_bytes + _PARTS_ROOM_BYTES if parts else 0)
 
 
 def _parts(layer: _Layer) -> int:
     if layer.is_point:
-        return _STRIDED_POINT_PARTS
+        return 0 if layer.is_half else _STRIDED_POINT_PARTS
     n_channels = math.prod(layer.channels)
+    if layer.is_half and layer.n_out // layer.channels[1] < _MIN_PIXELS_HALF:
+        return 0
     table = _PARTS_HALF if layer.is_half else _PARTS_FLOAT
     return next((parts for limit, parts in table if n_channels <= limit), 0)
 

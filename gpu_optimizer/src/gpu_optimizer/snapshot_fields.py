@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -10,6 +11,7 @@ from gpu_optimizer.errors import TraceError
 
 Record = Mapping[str, object]
 DEFAULT_POOL: Final = (0, 0)
+_RETURN: Final = "segment_free"
 
 
 def records(owner: object, key: str, what: str = "snapshot") -> Sequence[Record]:
@@ -57,10 +59,13 @@ class Pools:
     ----------
     segments : sequence of records
         Those at the end of the history. Where records name no pool, an address in a private one of
-        these tells it; private memory that was returned before then counts as everybody's.
+        these tells it, once what was at that address before was returned; private memory that was
+        returned before the end counts as everybody's.
+    history : sequence of records
+        All of it; `release` must be called with each of its returned segments as it comes.
     """
 
-    def __init__(self, segments: Sequence[Record]) -> None:
+    def __init__(self, segments: Sequence[Record], history: Sequence[Record] = ()) -> None:
         private: list[tuple[int, int, tuple[int, int]]] = []
         for segment in segments:
             found = pool_id(segment) or DEFAULT_POOL
@@ -69,18 +74,29 @@ class Pools:
                 private.append((start, start + number(segment, "total_size"), found))
         self._private = sorted(private)
         self._starts = [start for start, _, _ in self._private]
+        self._n_earlier = Counter(
+            self._index(record) for record in history if record.get("action") == _RETURN
+        )
+
+    def release(self, record: Record) -> None:
+        """Note that a segment was returned, so that its address can become another's."""
+        self._n_earlier[self._index(record)] -= 1
 
     def of(self, record: Record) -> tuple[int, int]:
         """Return the pool of a record of the history or of a segment."""
         named = pool_id(record)
         if named is not None or not self._private:
             return named or DEFAULT_POOL
+        index = self._index(record)
+        if index is None or self._n_earlier[index] > 0:
+            return DEFAULT_POOL
+        return self._private[index][2]
+
+    def _index(self, record: Record) -> int | None:
+        """Return which private segment of the end has a record's address, None if none has."""
         address = number(record, "addr", 0)
         index = bisect_right(self._starts, address) - 1
-        if index < 0:
-            return DEFAULT_POOL
-        _, end, found = self._private[index]
-        return found if address < end else DEFAULT_POOL
+        return index if index >= 0 and address < self._private[index][1] else None
 
 
 def time_us(record: Record) -> float:

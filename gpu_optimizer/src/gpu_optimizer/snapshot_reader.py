@@ -105,7 +105,7 @@ class _History:
     def __init__(self, history: Sequence[Record], segments: Sequence[Record]) -> None:
         self._history = history
         self._segments = segments
-        self._pools = Pools(segments)
+        self._pools = Pools(segments, history)
         self._book = SegmentBook(history, segments, self._pools)
         self._events = EventColumns(self._pools)
         self._initial: list[tuple[int, int, int, Record]] = []

@@ -73,6 +73,8 @@ class SegmentBook:
         if action in RELEASES:
             self._bytes -= n_bytes
             self._segments.pop(address, None)
+            if action == "segment_free":
+                self._pools.release(record)
             self.is_releasing = True
             return
         self._bytes += n_bytes

@@ -138,6 +138,16 @@ def test_a_pool_that_no_record_names_is_told_by_the_address() -> None:
     assert [event.pool for event in events] == [0, 1, 0]
 
 
+def test_an_address_is_everybodys_until_its_first_segment_was_returned() -> None:
+    private = {"address": 0, "total_size": 2 * MIB, "segment_pool_id": (0, 9), "blocks": []}
+    returned = {**_segment(0, 2 * MIB), "action": "segment_free"}
+    life = (_segment(0, 2 * MIB), _alloc(0), _free(0))
+
+    events = read_snapshot(_snapshot(*life, returned, *life, segments=(private,))).trace.events
+
+    assert [event.pool for event in events if event.kind == "alloc"] == [0, 1]
+
+
 def test_returning_all_free_segments_empties_the_cache() -> None:
     history = (_segment(0, 40 * MIB), _alloc(0), _free(0), {**_segment(0, 40 * MIB)})
     returned = {**history[3], "action": "segment_free"}

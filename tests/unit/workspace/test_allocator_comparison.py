@@ -83,6 +83,13 @@ def test_a_snapshot_is_counted_by_hand() -> None:
     assert state["external"] == pytest.approx(2 / 3)
 
 
+def test_recorded_traces_of_graphs_streams_limits_and_settings_are_here() -> None:
+    names = {path.stem for path in RECORDED}
+
+    assert {"graph_default", "streams_default", "cnn_expandable", "sequences_max_split"} <= names
+    assert len(SNAPSHOTS) == 1
+
+
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_traces_recorded_on_a_gpu_replay_to_what_was_measured(path: Path) -> None:
     measured = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
