@@ -277,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     sys.setswitchinterval(SWITCH_S)
     report = Report(
-        "gpu_streams",
+        "_".join(["gpu_streams", *(options.only if set(options.only) != set(names) else ())]),
         command("scripts/gpu_streams.py", arguments),
         title="Live streams on one GPU",
         folder=options.out,

@@ -19,13 +19,13 @@ from report_parts import Part, add_parts, take_reports
 REPORTS: Final = REPOSITORY / "reports"
 PARTS: Final = (
     Part(
-        "gpu_tracer_check",
+        "memory_tracer_check",
         "Tracing a model while it runs",
         (
-            ("tracer_overhead_resnet50", "< 1", "%"),
-            ("tracer_overhead_llama_blocks", "< 1", "%"),
-            ("tracer_peak_error_max", "<= 0.1", "%"),
-            ("tracer_layer_bytes_missing", "== 0", "B"),
+            ("tracer_overhead_resnet50_bs256_fp32", "< 1", "%"),
+            ("tracer_overhead_llama_7b_4_blocks", "< 1", "%"),
+            ("peak_error_max", "<= 0.1", "%"),
+            ("layers_off_total_max", "<= 0", "B"),
         ),
     ),
     Part(
@@ -45,9 +45,9 @@ PARTS: Final = (
         ),
     ),
     Part(
-        "gpu_batch_finder_check",
+        "batch_finder",
         "Finding the largest batch",
-        (("batch_finder_error_max", "== 0", "batches"), ("batch_finder_time_max", "< 60", "s")),
+        (("exact_maximum", "== 9", "searches"), ("search_seconds_max", "< 60", "s")),
     ),
     Part(
         "gpu_defrag_check",
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for source in sources:
         if not source.is_dir():
             parser.error(f"{source} is no folder")
-    take_reports(sources, REPORTS, [part.name for part in PARTS])
+    take_reports(sources, REPORTS, [*(part.name for part in PARTS), "baseline_memory_profiles"])
     report = Report(
         "memory_measurement",
         "scripts/run memory-measurement-report",

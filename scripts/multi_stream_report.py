@@ -1,6 +1,6 @@
 """All figures of many streams on one page: GPU, CPU, scheduler and export, each with its report.
 
-python scripts/multi_stream_report.py [--from FOLDER]
+python scripts/multi_stream_report.py [--from FOLDER ...]
 
 A run on a GPU machine leaves gpu_pose_engine and gpu_streams in a folder; ``--from`` takes them
 from there into reports/ as they are. What has no report is listed as not measured.
@@ -17,7 +17,7 @@ from report_lib import REPOSITORY, Report
 from report_parts import Part, add_parts, take_reports
 
 REPORTS: Final = REPOSITORY / "reports"
-GPU: Final = ("gpu_streams", "gpu_pose_engine")
+GPU: Final = ("gpu_streams", "gpu_pose_engine", "gpu_streams_jpeg_live")
 PARTS: Final = (
     Part(
         "gpu_streams",
@@ -28,6 +28,11 @@ PARTS: Final = (
             ("gpu_4_streams_dropped", "< 0.1", "%"),
             ("gpu_32_streams_ms_p99", "<= 50", "ms"),
         ),
+    ),
+    Part(
+        "gpu_streams_jpeg_live",
+        "Live streams of JPEG files on one GPU",
+        (),
         ("JPEG files of 1080p, 30 a second of each stream",),
     ),
     Part(
@@ -55,10 +60,11 @@ PARTS: Final = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Collect the figures and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--from", dest="source", type=Path, help="folder of a GPU run")
+    parser.add_argument(
+        "--from", dest="sources", type=Path, nargs="*", default=(), metavar="FOLDER"
+    )
     options = parser.parse_args(argv)
-    if options.source is not None:
-        take_reports([options.source], REPORTS, GPU)
+    take_reports(options.sources, REPORTS, GPU)
     report = Report(
         "multi_stream", "scripts/run multi-stream-report", title="Many streams, one GPU"
     )

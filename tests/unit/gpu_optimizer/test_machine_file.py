@@ -29,7 +29,8 @@ def test_a_new_machine_is_added_and_the_rest_stays(path: Path) -> None:
 
 def test_a_known_machine_is_replaced_in_its_place(path: Path) -> None:
     known = list(load_machines(path))
-    write_machine(path, Machine("rtx-4070-ti", "Card", 2**33, None, 0, "flash", 60, is_measured=True))
+    card = Machine("rtx-4070-ti", "Card", 2**33, None, 0, "flash", 60, is_measured=True)
+    write_machine(path, card)
     assert list(load_machines(path)) == known
     assert find_machine("rtx-4070-ti", path).gpu == "Card"
 

@@ -44,9 +44,9 @@ def test_comparisons_are_taken_where_they_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_what_limits_jpeg_is_shown_on_the_page_of_many_streams(tmp_path: Path) -> None:
-    live = multi_stream_report.PARTS[0]
+    live = next(one for one in multi_stream_report.PARTS if one.tables)
     (heading,) = live.tables
-    part = Report("gpu_streams", "python x.py", folder=tmp_path)
+    part = Report(live.name, "python x.py", folder=tmp_path)
     part.table(heading, ["streams", "limited by"], [[4, "nothing"], [32, "decoding"]], "On a card.")
     part.table("another", ["streams"], [[1]])
     part.write()
