@@ -113,7 +113,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for all that is written")
     parser.add_argument("--case", choices=[case.name for case in CASES], help="run only this one")
     parser.add_argument("--limit", type=int, default=None, help="bytes, with --case")
+    parser.add_argument(
+        "--again",
+        type=Path,
+        metavar="FOLDER",
+        help="replay the traces recorded there; needs no GPU",
+    )
     arguments = parser.parse_args(argv)
+    if arguments.again is not None:
+        replay_again(arguments.again, arguments.out)
+        return 0
     if not torch.cuda.is_available():
         print("no CUDA device is here; run this on a machine with a GPU", file=sys.stderr)
         return 2
@@ -152,6 +161,27 @@ def run_all(out: Path) -> None:
             done[case.name] = measured, compare(load_trace(path.with_suffix(".npz")), measured)
         write_report(out, list(done.values()), failures)
         print(f"{case.name}: {message or 'done'} ({time.perf_counter() - start:.0f} s)", flush=True)
+
+
+def replay_again(recorded: Path, out: Path) -> None:
+    """Read and replay what was recorded on a GPU with the code as it is now, and report."""
+    done: list[tuple[Measured, Comparison]] = []
+    failures: list[tuple[str, str]] = []
+    for case in CASES:
+        path = recorded / "traces" / case.name
+        if not path.with_suffix(".json").is_file():
+            failures.append((case.name, "not recorded"))
+            continue
+        measured = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        snapshot = path.with_suffix(".snapshot.json")
+        if snapshot.is_file():
+            # The records themselves: reading them is judged too.
+            trace = read_snapshot(json.loads(snapshot.read_text(encoding="utf-8"))).trace
+        else:
+            trace = load_trace(path.with_suffix(".npz"))
+        done.append((measured, compare(trace, measured)))
+    out.mkdir(parents=True, exist_ok=True)
+    write_report(out, done, failures)
 
 
 def _run(case: Case, out: Path, limit: int | None) -> str:
@@ -279,6 +309,8 @@ def write_report(
         [_row(measured, comparison) for measured, comparison in results],
         "Differences are replay - measured; those over the probes are the largest without sign.",
     )
+    gpus = sorted({f"{one['gpu']}, PyTorch {one['torch']}" for one, _ in results})
+    report.text(f"Recorded on: {'; '.join(gpus) or 'nothing'}. The replay needs no GPU.")
     report.table("Not run", ("case", "why"), [list(failure) for failure in failures])
     report.detail("measured", {str(one["case"]): one for one, _ in results})
     report.write()
