@@ -28,7 +28,8 @@ _FIRST_LAYER_CHANNELS: Final = 4
 _SMALL_KERNEL: Final = 3
 # Channels to which a first layer is padded; NVIDIA's guide, section "Channels in and out".
 _PADDED_CHANNELS: Final = {torch.float16: 4, torch.bfloat16: 8}
-# Fewer channels on either side are multiplied without a copy in float32, as recorded.
+# Fewer channels on either side are multiplied without a copy in float32: recorded are 320 without
+# and 1024 with one; where between them it changes is chosen by us, see docs/decisions/0014.
 _WIDE_CHANNELS: Final = 512
 # In how many parts the gradient of a weight is made, by its channels in times out, as recorded.
 _PARTS_FLOAT: Final = ((1024, 42), (2048, 28), (16384, 14), (65536, 3))
