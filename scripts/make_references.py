@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import shutil
 import sys
 import tempfile
@@ -88,12 +89,7 @@ def write_references(folder: Path, exercise: str, n_clips: int, n_calibration: i
     replace_references(folder, exercise, clips)
     views: tuple[str, ...] = ()
     if others:
-        judge = ReferenceJudge.fit(
-            exercise,
-            [motion for clip in clips for motion in clip.motions],
-            [motion for clip in others for motion in clip.motions],
-            [clip.video_id for clip in others for _ in clip.motions],
-        )
+        judge = fitted_judge(exercise, clips, others)
         judge.save(folder / exercise)
         views = judge.views
     size = sum(path.stat().st_size for path in (folder / exercise).iterdir())
@@ -102,6 +98,28 @@ def write_references(folder: Path, exercise: str, n_clips: int, n_calibration: i
         f"judged from {', '.join(views) or 'nowhere'}; {size / 1e6:.2f} MB",
         flush=True,
     )
+
+
+def fitted_judge(
+    exercise: str, clips: Sequence[ReferenceClip], others: Sequence[ReferenceClip]
+) -> ReferenceJudge:
+    """Return the judge of some clips, calibrated with others, and print what set no threshold.
+
+    A repetition that the judge would not judge, say because too little of it was seen, has no
+    score to set a threshold with.
+    """
+    references = [motion for clip in clips for motion in clip.motions]
+    ranking = ReferenceJudge.fit(exercise, references, (), false_positive_rate=None)
+    judged = [
+        (motion, clip.video_id)
+        for clip in others
+        for motion in clip.motions
+        if not math.isnan(ranking.judge(motion).score)
+    ]
+    if n_left_out := sum(len(clip.motions) for clip in others) - len(judged):
+        print(f"{exercise:16} calibration repetitions that cannot be judged: {n_left_out}")
+    motions, names = zip(*judged, strict=True) if judged else ((), ())
+    return ReferenceJudge.fit(exercise, references, motions, names)
 
 
 def synthetic_reference(exercise: str, number: int) -> ReferenceClip | None:

@@ -75,7 +75,7 @@ class ReferenceJudge:
         references: Sequence[RepMotion],
         calibration: Sequence[RepMotion],
         athletes: Sequence[Hashable] = (),
-        false_positive_rate: float = 0.01,
+        false_positive_rate: float | None = 0.01,
     ) -> ReferenceJudge:
         """Return a judge that learned from good repetitions; see `FormAnomalyDetector.fit`.
 
@@ -87,8 +87,9 @@ class ReferenceJudge:
             Different good repetitions, from any views. A view that has too few is left out.
         athletes : sequence of hashable, optional
             Whose each calibration repetition is, which the personal mode needs.
-        false_positive_rate : float
-            The share of good repetitions of each view that may be called anomalies.
+        false_positive_rate : float, optional
+            The share of good repetitions of each view that may be called anomalies. None sets no
+            threshold: scores then only rank.
 
         Raises
         ------
@@ -98,7 +99,7 @@ class ReferenceJudge:
         """
         detectors: dict[str, FormAnomalyDetector] = {}
         refusals: list[tuple[int, ReferencesError]] = []
-        needed = scores_needed(false_positive_rate)
+        needed = 0 if false_positive_rate is None else scores_needed(false_positive_rate)
         for view in VIEWS:
             mine = [form_channels(one) for one in references if view_of(one.yaw_deg) == view]
             rows = [i for i, one in enumerate(calibration) if view_of(one.yaw_deg) == view]

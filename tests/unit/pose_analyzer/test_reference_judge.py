@@ -118,6 +118,15 @@ def test_a_view_is_not_left_out_for_one_useless_repetition(rep_motions: RepMotio
         ReferenceJudge.fit("squat", motions[:8], [*motions[8:12], hidden], false_positive_rate=0.2)
 
 
+def test_without_a_rate_the_judge_ranks_what_it_could_judge(rep_motions: RepMotions) -> None:
+    motions = squats(rep_motions, 4, 0)
+    judge = ReferenceJudge.fit("squat", motions[:9], (), false_positive_rate=None)
+    assert np.isfinite(judge.judge(motions[10]).score)
+    assert "only ranks" in judge.judge(motions[10]).abstained
+    short = dataclasses.replace(motions[10], time_s=motions[10].time_s[:5])
+    assert np.isnan(judge.judge(short).score)
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReferencesError, match="no anomaly model in"):
         ReferenceJudge.load(tmp_path, "squat")
