@@ -162,7 +162,7 @@ def main(argv: Sequence[str]) -> int:
         if not argv or argv[0] in {"-h", "--help"}:
             print("usage: scripts/run TASK [ARGUMENT ...]\n\ntasks:")
             for name, task in read_tasks(REPOSITORY / "pixi.toml").items():
-                print(f"  {name:<24}{task.description}")
+                print(f"  {name:<28}{task.description}")
             return 0
         return run(argv[0], argv[1:])
     except SetupError as exc:
