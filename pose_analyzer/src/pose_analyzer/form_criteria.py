@@ -45,10 +45,13 @@ class MeasuredRep:
     ----------
     motion : RepMotion
         The repetition.
+    is_partial : bool
+        Whether it went only a part of the way.
     """
 
-    def __init__(self, motion: RepMotion) -> None:
+    def __init__(self, motion: RepMotion, *, is_partial: bool = False) -> None:
         self.motion = motion
+        self.is_partial = is_partial
         self.fraction = signal_fraction(motion)
         self._found: dict[str, Measured] = {}
 
@@ -197,7 +200,13 @@ def _symmetry(
 def _smoothness(
     criterion: CriterionSpec, rep: MeasuredRep, _: JointReference
 ) -> tuple[Measured, str]:
-    """Return the mean spectral arc length of the way there and the way back."""
+    """Return the mean spectral arc length of the way there and the way back.
+
+    Not of a partial repetition: the trembling of keypoints does not shrink with its travel, so the
+    arc would say how short it was, and not how smooth.
+    """
+    if rep.is_partial:
+        return UNMEASURED, "a partial repetition is too short to tell"
     motion = rep.motion
     ways = (slice(0, motion.turn_idx + 1), slice(motion.turn_idx, None))
     found = [sparc(motion.signal[way], motion.time_s[way]) for way in ways]

@@ -85,14 +85,15 @@ class FormScorer:
         spec, curves = fitted(self.spec, references)
         return FormScorer(spec, curves)
 
-    def score(self, motion: RepMotion) -> FormScore:
+    def score(self, motion: RepMotion, *, is_partial: bool = False) -> FormScore:
         """Return the score of a repetition with all its parts, judged or not.
 
-        The parts are the criteria of the exercise, and ``technique``: 100 less what the visible
-        faults cost. The total is their mean by weight and confidence; NaN where less than a fifth
-        of it could be judged, which would be no score of the repetition.
+        A partial repetition is not judged for its smoothness. The parts are the criteria of the
+        exercise, and ``technique``: 100 less what the visible faults cost. The total is their mean
+        by weight and confidence; NaN where less than a fifth of it could be judged, which would be
+        no score of the repetition.
         """
-        rep = MeasuredRep(motion)
+        rep = MeasuredRep(motion, is_partial=is_partial)
         criteria = [self._part(criterion, rep) for criterion in self.spec.criteria]
         parts = (*criteria, self._technique(rep))
         share = sum(part.weight * part.confidence for part in parts)

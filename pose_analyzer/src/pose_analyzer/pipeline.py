@@ -344,7 +344,7 @@ class StreamPipeline:
             max_deg=max_deg,
             yaw_deg=motion.yaw_deg,
             seen=seen,
-            score=self._scorer.score(motion) if is_seen else _UNSCORED,
+            score=self._scorer.score(motion, is_partial=rep.is_partial) if is_seen else _UNSCORED,
             faults=self._scorer.faults(motion) if is_seen and not rep.is_partial else (),
             anomaly=anomaly or self._anomaly(motion, is_judged=is_seen and not rep.is_partial),
         )

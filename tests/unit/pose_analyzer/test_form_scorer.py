@@ -234,6 +234,16 @@ def test_feet_that_wander_cost_stability(rep_motions: RepMotions) -> None:
     assert part(score, "stability").score < 70.0
 
 
+def test_a_partial_repetition_is_not_judged_for_its_smoothness(rep_motions: RepMotions) -> None:
+    scorer = FormScorer(load_exercise("squat"))
+    motion = squats(rep_motions)[0]
+    whole, cut = scorer.score(motion), scorer.score(motion, is_partial=True)
+    assert part(whole, "smoothness").confidence > 0.9
+    assert part(cut, "smoothness").confidence == 0.0
+    assert "partial" in part(cut, "smoothness").evidence
+    assert part(cut, "depth") == part(whole, "depth")
+
+
 def test_the_total_is_the_mean_of_the_parts_by_weight_and_confidence(
     rep_motions: RepMotions,
 ) -> None:
