@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from allocation_events import MIB, TraceWriter, traces
-from hypothesis import given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from recorded_history import recorded
 
 from gpu_optimizer.allocator_config import AllocatorConfig
@@ -78,7 +78,9 @@ def test_sizes_are_exact_where_the_history_begins_midway(
 @given(traces(n_streams=1))
 @settings(max_examples=30, deadline=None)
 def test_the_segments_are_those_of_the_allocator(trace: AllocationTrace) -> None:
-    until = max(row for row, event in enumerate(trace.events) if event.kind != "empty_cache")
+    rows = [row for row, event in enumerate(trace.events) if event.kind != "empty_cache"]
+    assume(rows)
+    until = rows[-1]
     trace = AllocationTrace(trace.events[: until + 1], "cuda:0", "test")
     recording = read_recording(recorded(trace, _CONFIG), 0, [])
     found = recording.walk([len(recording.trace.events) - 1]).maps[-1]
