@@ -47,9 +47,15 @@ def request(
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize(("format_name", "ending"), [("openvino", "xml"), ("onnx", "onnx")])
 def test_an_export_is_a_detector_that_agrees_with_its_source(
-    weights: Path, format_name: str, ending: str, precision: str
+    weights: Path,
+    format_name: str,
+    ending: str,
+    precision: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     made = export_network(request(weights, format_name, precision), FRAMES)
+    assert "pre-processing" not in caplog.text  # What the ONNX quantiser asks of its caller.
+    assert not list(made.network.parent.glob("*.shapes.onnx"))
     assert made.network == weights.parent / "out" / f"tiny_{precision}.{ending}"
     assert made.agreement.keypoint_loss < 0.02
     with (

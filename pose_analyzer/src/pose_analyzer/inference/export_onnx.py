@@ -134,6 +134,7 @@ def quantised_onnx(
     onnx = load_onnx()
     try:
         from onnxruntime import quantization
+        from onnxruntime.quantization.shape_inference import quant_pre_process
     except ImportError as exc:
         raise DependencyMissingError(
             'an ONNX export in int8 needs onnxruntime: pip install "pose-analyzer[onnx]"'
@@ -142,8 +143,11 @@ def quantised_onnx(
     convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
     last = convolutions[len(convolutions) - int(kept_share * len(convolutions)) :]
     kind = quantization.QuantType
+    # The shapes of all tensors, which the quantiser asks for; the nodes keep their names.
+    prepared = target.with_suffix(".shapes.onnx")
+    quant_pre_process(source, prepared, skip_optimization=True, skip_symbolic_shape=True)
     quantization.quantize_static(
-        str(source),
+        str(prepared),
         str(target),
         _Calibration(graph.input[0].name, inputs),
         quant_format=quantization.QuantFormat.QDQ,
@@ -154,6 +158,7 @@ def quantised_onnx(
         nodes_to_exclude=[*head_nodes(graph), *last],
         extra_options={"ActivationSymmetric": symmetric, "QuantizeBias": not symmetric},
     )
+    prepared.unlink()
 
 
 def head_nodes(graph: GraphProto) -> tuple[str, ...]:
