@@ -23,7 +23,7 @@ from pose_analyzer.stream_load import Capture, LoadResult, LoadSpec
 from pose_analyzer.types import ImageArray
 
 STREAMS: Final = (4, 8, 16, 32)
-SECONDS: Final = 1.8
+SECONDS: Final = 3.0
 WARM_UP_S: Final = 0.8
 BATCH: Final = 16
 """Files in a batch when decoders are compared."""
@@ -35,6 +35,7 @@ COLUMNS: Final = (
     "streams",
     "processes",
     "decoded by",
+    "n",
     "frames/s",
     "dropped %",
     "ms p50",
@@ -142,10 +143,11 @@ def row(n_streams: int, n_processes: int, name: str, found: LoadResult) -> list[
         n_streams,
         n_processes,
         name,
+        len(found.latency_ms),
         found.fps,
         100.0 * found.drop_share,
         *(found.percentile_ms(percent) for percent in (50, 95, 99)),
-        float(found.batch_sizes.mean()) if found.batch_sizes.size else float("nan"),
+        found.mean_batch,
         float(np.median(decode_ms)) if decode_ms.size else float("nan"),
         100.0 * decoding if decode_ms.size else float("nan"),
         100.0 * detecting,

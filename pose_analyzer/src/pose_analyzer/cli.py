@@ -182,7 +182,9 @@ def _add_references(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--streams", type=_count, default=4, help="streams at once")
+    number = parser.add_mutually_exclusive_group()
+    number.add_argument("--streams", type=_count, help="streams at once (default: 4)")
+    number.add_argument("--sweep", action="store_true", help="find the most streams that are held")
     parser.add_argument("--fps", type=_rate, default=30.0, help="frames a second of each")
     parser.add_argument("--size", default="1080p", choices=["480p", "720p", "1080p", "4k"])
     parser.add_argument("--seconds", type=_rate, default=30.0, help="measured for each number")
@@ -201,7 +203,6 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jpeg", action="store_true", help="the pictures come as JPEG files, decoded in time"
     )
-    parser.add_argument("--sweep", action="store_true", help="find the most streams that are held")
     parser.add_argument("--clip", type=Path, help="pictures of yours; the synthetic athlete's else")
     parser.add_argument("--out", type=Path, metavar="JSON", help="write the figures here")
     _add_detector(parser)

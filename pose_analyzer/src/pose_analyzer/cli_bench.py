@@ -30,6 +30,8 @@ from pose_analyzer.types import Frame, ImageArray
 from pose_analyzer.video_source import VideoFile
 
 SIZES: Final = {"480p": (854, 480), "720p": (1280, 720), "1080p": (1920, 1080), "4k": (3840, 2160)}
+STREAMS: Final = 4
+"""Unless asked for another number."""
 N_PICTURES: Final = 48
 """Different pictures in turn: more than a processor's cache holds."""
 SWITCH_S: Final = 0.0005
@@ -45,14 +47,15 @@ def run_bench(args: argparse.Namespace) -> int:
     PoseAnalyzerError
         If the clip, the weights or the detector's library are missing.
     """
+    n_asked = STREAMS if args.streams is None else args.streams
     pictures = _pictures(args.clip, SIZES[args.size])
     exercise = load_exercise("squat")
     sys.setswitchinterval(SWITCH_S)
     with _detector(args) as detector:
         files = [_as_jpeg(picture) for picture in pictures] if args.jpeg else []
         for _ in range(_WARM_UPS):
-            detector.detect([Frame(picture, 0.0, 0) for picture in pictures[: args.streams]])
-            detector.detect([jpeg_frame(data, 0.0, 0) for data in files[: args.streams]])
+            detector.detect([Frame(picture, 0.0, 0) for picture in pictures[:n_asked]])
+            detector.detect([jpeg_frame(data, 0.0, 0) for data in files[:n_asked]])
 
         def measure(n_streams: int) -> LoadResult:
             with _processes(args, detector, n_streams) as processes:
@@ -79,16 +82,20 @@ def run_bench(args: argparse.Namespace) -> int:
         )
         if args.sweep:
             most, tried = most_streams(measure, args.budget)
-            print(f"holds {most} streams: 99 % within {args.budget:g} ms, at most .1 % dropped")
+            print(f"holds {_streams(most)}: 99 % within {args.budget:g} ms, at most .1 % dropped")
         else:
-            tried = {args.streams: measure(args.streams)}
-            is_held = holds(tried[args.streams], args.budget)
-            most = args.streams if is_held else 0
-            print(f"{args.streams} streams are {'' if is_held else 'not '}held")
+            tried = {n_asked: measure(n_asked)}
+            is_held = holds(tried[n_asked], args.budget)
+            most = n_asked if is_held else 0
+            print(f"{_streams(n_asked)}: {'' if is_held else 'not '}held")
         if args.out is not None:
             _write(args, detector, most, tried, n_processes)
             print(f"wrote {args.out}")
     return 0
+
+
+def _streams(n: int) -> str:
+    return f"{n} stream{'' if n == 1 else 's'}"
 
 
 def _processes(
@@ -137,7 +144,7 @@ def _pictures(clip: Path | None, size: tuple[int, int]) -> list[ImageArray]:
 def _line(n_streams: int, found: LoadResult, budget_ms: float) -> str:
     p50, p95, p99 = (found.percentile_ms(percent) for percent in (50, 95, 99))
     return (
-        f"{n_streams:4d} streams  {found.fps:7.1f} frames/s  p50 {p50:6.1f}  p95 {p95:6.1f}  "
+        f"{_streams(n_streams):>11}  {found.fps:7.1f} frames/s  p50 {p50:6.1f}  p95 {p95:6.1f}  "
         f"p99 {p99:6.1f} ms  dropped {100 * found.drop_share:5.2f} %  "
         f"{'held' if holds(found, budget_ms) else 'not held'}"
     )
@@ -167,25 +174,24 @@ def _write(
             {
                 "streams": n_streams,
                 "analysis_processes": n_processes[n_streams],
-                "frames_per_second": round(found.fps, 2),
+                "frames_per_second": _rounded(found.fps),
                 "n": len(found.latency_ms),
                 "p50_ms": _rounded(found.percentile_ms(50)),
                 "p95_ms": _rounded(found.percentile_ms(95)),
                 "p99_ms": _rounded(found.percentile_ms(99)),
-                "dropped_share": round(found.drop_share, 5),
+                "dropped_share": _rounded(found.drop_share, 5),
                 "dropped": dict(found.dropped),
-                "cores_busy": round(found.cpu_s / found.seconds, 2),
-                "mean_batch": _rounded(float(found.batch_sizes.mean()))
-                if found.batch_sizes.size
-                else None,
+                "cores_busy": _rounded(found.cpu_s / found.seconds),
+                "mean_batch": _rounded(found.mean_batch),
                 "is_held": holds(found, args.budget),
             }
             for n_streams, found in sorted(tried.items())
         ],
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(report, indent=2, allow_nan=False)
+    args.out.write_text(text + "\n", encoding="utf-8")
 
 
-def _rounded(value: float) -> float | None:
-    return None if np.isnan(value) else round(value, 2)
+def _rounded(value: float, digits: int = 2) -> float | None:
+    return None if np.isnan(value) else round(value, digits)

@@ -115,6 +115,11 @@ class LoadResult:
             return float("nan")
         return 1.0 - min(len(self.latency_ms) / self.n_captured, 1.0)
 
+    @property
+    def mean_batch(self) -> float:
+        """Frames in a batch; NaN if there was none."""
+        return float(self.batch_sizes.mean()) if self.batch_sizes.size else float("nan")
+
     def percentile_ms(self, percent: float, streams: Sequence[int] | None = None) -> float:
         """Return a percentile of the latency, of all streams or of some; NaN if there is none."""
         chosen = self.latency_ms

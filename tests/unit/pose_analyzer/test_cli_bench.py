@@ -36,6 +36,17 @@ def test_a_bench_prints_and_writes_what_it_measured(
     assert 0.0 < run["p50_ms"] <= run["p99_ms"]
 
 
+@pytest.mark.model
+@pytest.mark.slow
+def test_a_bench_too_short_for_a_frame_writes_nulls(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    arguments = "bench --streams 1 --fps .1 --seconds .01 --size 480p --detector mediapipe --out"
+    assert main([*arguments.split(), str(out)]) == 0
+    (run,) = json.loads(out.read_text(), parse_constant=pytest.fail)["runs"]
+    assert (run["n"], run["p50_ms"], run["dropped_share"]) == (0, None, None)
+    assert not run["is_held"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -44,6 +55,7 @@ def test_a_bench_prints_and_writes_what_it_measured(
         ["--size", "8p"],
         ["--processes", "-1"],
         ["--processes", "few"],
+        ["--sweep", "--streams", "4"],
     ],
 )
 def test_a_load_of_nothing_is_refused(wrong: list[str]) -> None:
