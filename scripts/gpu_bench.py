@@ -26,8 +26,9 @@ from pose_analyzer.types import Frame, ImageArray
 
 DEVICE: Final = "cuda:0"
 SIZE: Final = (1920, 1080)
-N_FRAMES: Final = 48
-"""Different frames in turn, so that no cache holds what a camera would bring anew."""
+N_FRAMES: Final = 192
+"""Different frames in turn: no cache holds what a camera would bring anew, and agreement is judged
+by more people than the one or two whose best box is a tie."""
 ROUNDS: Final = 3
 SECONDS_EACH: Final = 0.6
 """Of one detector at one batch size in one round."""

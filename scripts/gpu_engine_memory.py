@@ -41,24 +41,22 @@ def memory(bench: Bench) -> None:
             engine.warm_up()
             for start in range(4):
                 engine.infer(as_frames(bench.batch(max_batch, start)))
-            taken = free_before - torch.cuda.mem_get_info()[0]
-            rows.append([max_batch, torch.cuda.max_memory_reserved() / 2**20, taken / 2**20])
-    total, free = (
-        torch.cuda.get_device_properties(DEVICE).total_memory,
-        torch.cuda.mem_get_info()[0],
-    )
+            free_now, total = torch.cuda.mem_get_info()
+            figures = torch.cuda.max_memory_reserved(), free_before - free_now, total - free_now
+            rows.append([max_batch, *(figure / 2**20 for figure in figures)])
     bench.report.bar(
         "engine_memory_4_streams_mib",
         goal="<= 2048",
-        measured=rows[0][2],
+        measured=rows[0][3],
         unit="MiB",
-        note="taken from the GPU by the engine, beyond the context of the process",
+        note="all that the GPU has given away, the context of the process included",
     )
     bench.report.table(
         "GPU memory of an engine, MiB",
-        ["largest batch", "reserved by PyTorch, most", "taken from the GPU"],
+        ["largest batch", "reserved by PyTorch, most", "taken by the engine", "taken in all"],
         rows,
-        f"The process holds {(total - free) / 2**20:.0f} MiB of the GPU besides.",
+        "In all: with the context of the process, the code of its kernels, and what other engines "
+        "of this run left.",
     )
 
 

@@ -53,6 +53,11 @@ PARTS: Final = (
         "The scheduler, simulated",
         (("worst_p95_excess_ms", "<= 1", "ms"),),
     ),
+    Part(
+        "stream_trouble",
+        "When GPU memory runs short, made up on a CPU",
+        (("streams_alive_after_the_squeeze", "== 4", "streams"),),
+    ),
     Part("export", "INT8 on a CPU", (("int8_speed", ">= 2", "x"),)),
 )
 
