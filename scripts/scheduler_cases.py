@@ -13,8 +13,8 @@ from simulated_serving import FloatArray, Outcome, Profile
 WINDOWS_MS: Final = (5.0, 10.0, 33.0, 50.0)
 OURS: Final = 0.0
 """Key of our scheduler among the windows."""
-STUDENT_T: Final = 2.776
-"""97.5th percentile of Student's t with as many degrees of freedom as seeds but one: a mean of
+STUDENT_T: Final = {5: 2.776, 20: 2.093}
+"""97.5th percentile of Student's t by number of runs, with one degree of freedom less: a mean of
 paired differences within 95 % confidence (Student, The probable error of a mean, 1908)."""
 FPS: Final = 30.0
 SAME_DROPS: Final = 0.005
@@ -90,7 +90,8 @@ class Case:
     def uncertainty_ms(self) -> float:
         """Half the width of the 95 % confidence interval of `excess_ms`."""
         differences_ms = self.ours_p95_ms - self.windows_p95_ms[self.rival_ms]
-        return float(STUDENT_T * differences_ms.std(ddof=1) / math.sqrt(differences_ms.size))
+        t = STUDENT_T[differences_ms.size]
+        return float(t * differences_ms.std(ddof=1) / math.sqrt(differences_ms.size))
 
     @property
     def any_excess_ms(self) -> float:
