@@ -22,6 +22,7 @@ from pose_analyzer.errors import StreamClosedError
 from pose_analyzer.lifetime import Closing
 from pose_analyzer.serving.batch_runner import BatchDetector, BatchRunner
 from pose_analyzer.serving.batch_scheduler import BatchScheduler, SchedulerConfig
+from pose_analyzer.serving.frame_analyser import FrameAnalyser
 from pose_analyzer.serving.frame_mailbox import FrameMailbox
 from pose_analyzer.serving.live_stream import (
     DetectedFrame,
@@ -33,8 +34,8 @@ from pose_analyzer.serving.live_stream import (
 )
 from pose_analyzer.serving.observer import NO_OBSERVER, Observer
 from pose_analyzer.serving.ordered_pool import Lane, OrderedPool
-from pose_analyzer.serving.result_queue import LiveResult, ResultQueue
-from pose_analyzer.serving.scheduling_loop import MOST_UNANALYSED, SchedulingLoop
+from pose_analyzer.serving.result_queue import ResultQueue
+from pose_analyzer.serving.scheduling_loop import SchedulingLoop
 from pose_analyzer.serving.source_readers import SourceReaders
 from pose_analyzer.serving.stream_ledger import StreamCounts
 from pose_analyzer.serving.stream_registry import StreamRegistry
@@ -101,10 +102,10 @@ class MultiStreamProcessor(Closing):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config or ProcessorConfig()
-        self._observer = observer
         self._clock = clock
         self._mailbox: FrameMailbox[QueuedFrame] = FrameMailbox()
         self._streams = StreamRegistry(self._mailbox, observer)
+        self._analyser = FrameAnalyser(self._mailbox, self._streams, observer, clock)
         self._pool: OrderedPool[DetectedFrame] = OrderedPool(self._config.n_workers)
         self._loop = SchedulingLoop(
             mailbox=self._mailbox,
@@ -157,7 +158,7 @@ class MultiStreamProcessor(Closing):
             If the processor is closed.
         """
         config = config or StreamConfig()
-        lane: Lane[DetectedFrame] = Lane(self._analyse)
+        lane: Lane[DetectedFrame] = Lane(self._analyser.analyse)
         results = ResultQueue(config.depth, on_taken=lambda: self._pool.wake(lane))
         if sink is None and config.is_lossless:
             lane.may_run = lambda: results.has_room
@@ -266,37 +267,9 @@ class MultiStreamProcessor(Closing):
         self._thread.join(max(0.0, end_s - time.monotonic()))
         alive = self._readers.join(end_s)
         is_done = self._pool.close(max(0.0, end_s - time.monotonic()))
-        self._loop.is_abandoned = True
+        self._loop.is_abandoned = self._analyser.is_abandoned = True
         self._streams.give_up()
         if self._thread.is_alive():
             alive.append(self._thread.name)
         if alive or not is_done:
             logger.error("still at work after %.1f s: %s", timeout_s, ", ".join(alive))
-
-    def _analyse(self, detected: DetectedFrame) -> None:
-        queued = detected.queued
-        stream, frame = queued.stream, queued.frame
-        if len(stream.lane.items) >= MOST_UNANALYSED - 1:
-            self._mailbox.wake()
-        if stream.is_failed or self._loop.is_abandoned:
-            self._streams.drop(stream, "closed")
-            return
-        started_s = self._clock()
-        try:
-            analysis = stream.pipeline.update(detected.detections, frame.index, frame.time_s)
-            done_s = self._clock()
-            n_displaced = stream.deliver(
-                LiveResult(stream.stream_id, frame, analysis, queued.captured_s, done_s)
-            )
-        except Exception as exc:
-            logger.exception("stream %r ends: its analysis failed", stream.stream_id)
-            stream.is_failed = True
-            error = stream.failure(f"its analysis of frame {frame.index}", exc)
-            self._streams.close(stream, error)
-            self._streams.drop(stream, "failed")
-            return
-        self._observer.stage("analyse", done_s - started_s)
-        self._observer.stage("end_to_end", done_s - queued.captured_s)
-        if n_displaced > 0:
-            self._observer.dropped("backpressure", n_displaced)
-        self._streams.end_if_done(stream)
