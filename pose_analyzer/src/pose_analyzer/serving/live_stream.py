@@ -8,17 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, get_args
 
-import numpy as np
-
 from pose_analyzer.errors import PoseAnalyzerError, StreamError
 from pose_analyzer.serving.arrival_rate import ArrivalRate
 from pose_analyzer.serving.batch_scheduler import MOST_PRIORITY
+from pose_analyzer.serving.live_frame import is_picture
 from pose_analyzer.serving.observer import DropCause
 from pose_analyzer.serving.ordered_pool import Lane
 from pose_analyzer.serving.result_queue import LiveResult, ResultQueue, StreamEnd
 from pose_analyzer.serving.stream_ledger import StreamLedger
 from pose_analyzer.serving.stream_state import StreamState
-from pose_analyzer.types import AnyFrame, FrameAnalysis, JpegFrame, PoseDetections
+from pose_analyzer.types import AnyFrame, FrameAnalysis, PoseDetections
 
 StreamPolicy = Literal["newest", "every_frame"]
 Sink = Callable[[LiveResult | StreamEnd], None]
@@ -219,23 +218,3 @@ class LiveStream:
         # From when it was due, so that jitter does not lower the rate, unless it paused.
         self._due_s = max(self._due_s + interval_s, now_s + (1.0 - _EARLY_SHARE) * interval_s)
         return True
-
-
-def is_picture(frame: AnyFrame) -> bool:
-    """Return whether a frame is what the detectors take: uint8, (H, W, 3), not empty, timed.
-
-    Of a JPEG nothing is decoded here: whether it is one shows when its turn has come.
-    """
-    if not math.isfinite(frame.time_s):
-        return False
-    if isinstance(frame, JpegFrame):
-        data: object = frame.data
-        return isinstance(data, bytes) and len(data) > 0
-    image: object = frame.image
-    return (
-        isinstance(image, np.ndarray)
-        and image.dtype == np.uint8
-        and image.ndim == 3
-        and image.shape[2] == 3
-        and image.size > 0
-    )

@@ -1,0 +1,54 @@
+"""MultiStreamProcessor: what is wrong with one stream, its source or its client stays there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from live_streams import EVERY, Client, FakeDetector, frame, pipeline
+
+from pose_analyzer.errors import StreamError
+from pose_analyzer.multi_stream_processor import MultiStreamProcessor
+from pose_analyzer.types import Frame
+
+
+@pytest.fixture
+def detector() -> FakeDetector:
+    return FakeDetector()
+
+
+@pytest.fixture
+def processor(detector: FakeDetector) -> Iterator[MultiStreamProcessor]:
+    n_before = threading.active_count()
+    with MultiStreamProcessor(detector) as running:
+        yield running
+        detector.is_free.set()
+    assert threading.active_count() == n_before
+
+
+@pytest.mark.parametrize("bad", [None, "frame", 5, frame(1).image])
+def test_what_is_no_frame_is_refused_before_it_is_counted(
+    processor: MultiStreamProcessor, bad: Frame
+) -> None:
+    client = Client()
+    processor.open_stream("a", pipeline(), EVERY, client)
+    assert processor.push("a", frame(0))
+    with pytest.raises(TypeError, match="must be a Frame or a JpegFrame, got"):
+        processor.push("a", bad)
+    assert processor.counts("a").pushed == 1
+    processor.attach("a", [frame(2)])
+    assert client.indices == [0, 2]
+
+
+def test_a_source_that_gives_no_frame_ends_its_stream_with_that_error(
+    processor: MultiStreamProcessor,
+) -> None:
+    client = Client()
+    processor.open_stream("a", pipeline(), EVERY, client)
+    processor.attach("a", [frame(0), None])  # type: ignore[list-item]
+    assert client.indices == [0]
+    error = client.ends[0].error
+    assert isinstance(error, StreamError)
+    assert isinstance(error.__cause__, TypeError)
+    assert processor.stream_states() == []
