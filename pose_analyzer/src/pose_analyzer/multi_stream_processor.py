@@ -10,7 +10,6 @@ A stream that dies, stalls or sends garbage leaves the others alone. Every frame
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import threading
@@ -18,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pose_analyzer.errors import StreamClosedError
 from pose_analyzer.lifetime import Closing
 from pose_analyzer.serving.batch_runner import BatchDetector, BatchRunner
 from pose_analyzer.serving.batch_scheduler import BatchScheduler, SchedulerConfig
@@ -225,9 +223,13 @@ class MultiStreamProcessor(Closing):
         self._readers.start(self._streams.get(stream_id), source)
 
     def close_stream(self, stream_id: str) -> None:
-        """Close a stream and its source: what waits is dropped, what was detected is delivered."""
-        with contextlib.suppress(StreamClosedError):
-            self._streams.close(self._streams.get(stream_id), None)
+        """Close a stream and its source: what waits is dropped, what was detected is delivered.
+
+        One whose source has ended is closed too, and does not wait for its last frames.
+        """
+        stream = self._streams.find(stream_id)
+        if stream is not None:
+            self._streams.close(stream, None)
 
     def stream_states(self) -> Sequence[StreamState]:
         """Return the open streams, in the order in which they were opened."""

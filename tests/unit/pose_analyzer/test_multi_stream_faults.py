@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from live_streams import EVERY, Client, FakeDetector, frame, pipeline
+from live_streams import EVERY, WAIT_S, Client, FakeDetector, frame, pipeline
 
 from pose_analyzer.errors import StreamError
 from pose_analyzer.multi_stream_processor import MultiStreamProcessor
@@ -52,3 +52,23 @@ def test_a_source_that_gives_no_frame_ends_its_stream_with_that_error(
     assert isinstance(error, StreamError)
     assert isinstance(error.__cause__, TypeError)
     assert processor.stream_states() == []
+
+
+def test_a_stream_whose_source_has_ended_can_be_closed_before_its_last_frame(
+    processor: MultiStreamProcessor, detector: FakeDetector
+) -> None:
+    client = Client()
+    detector.is_free.clear()
+    processor.open_stream("a", pipeline(), sink=client)
+    processor.push("a", frame(0))
+    assert detector.is_called.wait(WAIT_S)
+    processor.push("a", frame(1))
+    processor.attach("a", [])
+    for thread in threading.enumerate():
+        if thread.name == "reader a":
+            thread.join(WAIT_S)
+    assert [state.stream_id for state in processor.stream_states()] == ["a"]
+    processor.close_stream("a")
+    assert processor.stream_states() == []
+    detector.is_free.set()
+    assert client.indices == [0]

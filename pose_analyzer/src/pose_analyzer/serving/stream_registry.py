@@ -64,11 +64,15 @@ class StreamRegistry:
         StreamClosedError
             If it is not open, or no longer.
         """
-        with self._lock:
-            stream = self._streams.get(stream_id)
+        stream = self.find(stream_id)
         if stream is None or stream.is_closed:
             raise StreamClosedError(f"stream {stream_id!r} is not open; open it first")
         return stream
+
+    def find(self, stream_id: str) -> LiveStream | None:
+        """Return a stream that is here, though it may take no more frames; None if none is."""
+        with self._lock:
+            return self._streams.get(stream_id)
 
     def live(self) -> list[LiveStream]:
         """Return the streams in the order in which they were opened."""
