@@ -117,7 +117,7 @@ class MultiStreamProcessor(Closing):
             idle_s=self._config.idle_s,
         )
         self._readers = SourceReaders(self.push, self._streams, observer)
-        self._streams.on_closed = self._readers.end
+        self._streams.on_closed = self._let_go
         self._lock = threading.Lock()
         self._is_closed = False
         self._thread = threading.Thread(target=self._loop.run, name="scheduler", daemon=True)
@@ -159,10 +159,10 @@ class MultiStreamProcessor(Closing):
         config = config or StreamConfig()
         lane: Lane[DetectedFrame] = Lane(self._analyser.analyse)
         results = ResultQueue(config.depth, on_taken=lambda: self._pool.wake(lane))
-        if sink is None and config.is_lossless:
-            lane.may_run = lambda: results.has_room
         target = results if sink is None else sink
-        self._streams.add(LiveStream(stream_id, pipeline, config, self._clock(), target, lane))
+        stream = LiveStream(stream_id, pipeline, config, self._clock(), target, lane)
+        lane.may_run = lambda: stream.has_room or stream.is_stopped
+        self._streams.add(stream)
         return results
 
     def push(self, stream_id: str, frame: AnyFrame, captured_s: float | None = None) -> bool:
@@ -279,3 +279,7 @@ class MultiStreamProcessor(Closing):
             alive.append(self._thread.name)
         if alive or not is_done:
             logger.error("still at work after %.1f s: %s", timeout_s, ", ".join(alive))
+
+    def _let_go(self, stream: LiveStream) -> None:
+        self._readers.end(stream)
+        self._pool.wake(stream.lane)

@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from live_streams import EVERY, WAIT_S, Client, FakeDetector, frame, pipeline
+from live_streams import EVERY, WAIT_S, Client, CountingObserver, FakeDetector, frame, pipeline
 
 from pose_analyzer.errors import StreamError
 from pose_analyzer.multi_stream_processor import MultiStreamProcessor
+from pose_analyzer.serving.live_stream import StreamConfig
+from pose_analyzer.serving.observer import DropCause
 from pose_analyzer.types import Frame
 
 
@@ -72,3 +74,25 @@ def test_a_stream_whose_source_has_ended_can_be_closed_before_its_last_frame(
     assert processor.stream_states() == []
     detector.is_free.set()
     assert client.indices == [0]
+
+
+def test_a_lossless_stream_whose_client_is_gone_ends_when_it_is_closed(
+    detector: FakeDetector,
+) -> None:
+    all_dropped = threading.Event()
+
+    class Watching(CountingObserver):
+        def dropped(self, cause: DropCause, n: int = 1) -> None:
+            super().dropped(cause, n)
+            if self.drops == {"closed": 3}:
+                all_dropped.set()
+
+    with MultiStreamProcessor(detector, observer=Watching()) as processor:
+        results = processor.open_stream("a", pipeline(), StreamConfig(policy="every_frame"))
+        for index in range(4):
+            processor.push("a", frame(index))
+        while processor.counts("a").delivered == 0 or sum(detector.batches) < 4:
+            detector.is_called.wait(WAIT_S)
+        processor.close_stream("a")
+        assert all_dropped.wait(WAIT_S)
+        assert [result.frame.index for result in results] == [0]

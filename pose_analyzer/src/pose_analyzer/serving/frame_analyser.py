@@ -46,7 +46,8 @@ class FrameAnalyser:
         stream, frame = queued.stream, queued.frame
         if len(stream.lane.items) >= MOST_UNANALYSED - 1:
             self.mailbox.wake()
-        if stream.is_failed or self.is_abandoned:
+        is_in_vain = stream.is_failed or (stream.is_stopped and not stream.has_room)
+        if is_in_vain or self.is_abandoned:
             self.streams.drop(stream, "closed")
             return
         started_s = self.clock()

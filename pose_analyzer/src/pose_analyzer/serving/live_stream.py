@@ -124,6 +124,8 @@ class LiveStream:
         Whether its frames are dropped to save GPU memory.
     is_closed : bool
         Whether it takes no more frames.
+    is_stopped : bool
+        Whether frames that its client has no room for are dropped.
     is_failed : bool
         Whether the frames on their way are dropped, too.
     error : PoseAnalyzerError or None
@@ -141,6 +143,7 @@ class LiveStream:
     max_fps: float | None = None
     is_suspended: bool = False
     is_closed: bool = False
+    is_stopped: bool = False
     is_failed: bool = False
     error: PoseAnalyzerError | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -190,6 +193,12 @@ class LiveStream:
         """When its last frame arrived, dropped or not, or it was opened."""
         with self._lock:
             return self.opened_s if self._last_frame_s is None else self._last_frame_s
+
+    @property
+    def has_room(self) -> bool:
+        """Whether its client takes a result without losing one that it must get."""
+        is_full = isinstance(self.sink, ResultQueue) and not self.sink.has_room
+        return not (self.config.is_lossless and is_full)
 
     def deliver(self, result: LiveResult) -> int:
         """Give a result to the client; return how many that waited it displaced."""

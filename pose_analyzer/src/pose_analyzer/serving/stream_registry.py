@@ -87,8 +87,9 @@ class StreamRegistry:
         self.end_if_done(stream)
 
     def close(self, stream: LiveStream, error: PoseAnalyzerError | None) -> None:
-        """Take no more frames, and drop those that wait for the detector."""
+        """Take no more frames, and drop those that wait for the detector or for a slow client."""
         self.drain(stream, error)
+        stream.is_stopped = True
         self.on_closed(stream)
         self._leave(stream)
         self.end_if_done(stream)
