@@ -273,7 +273,7 @@ class MultiStreamProcessor(Closing):
         self._thread.join(max(0.0, end_s - time.monotonic()))
         alive = self._readers.join(end_s)
         is_done = self._pool.close(max(0.0, end_s - time.monotonic()))
-        self._loop.is_abandoned = self._analyser.is_abandoned = True
+        self._loop.is_abandoned = True
         self._streams.give_up()
         if self._thread.is_alive():
             alive.append(self._thread.name)

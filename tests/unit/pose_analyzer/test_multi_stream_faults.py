@@ -12,7 +12,15 @@ from pose_analyzer.errors import StreamError
 from pose_analyzer.multi_stream_processor import MultiStreamProcessor
 from pose_analyzer.serving.live_stream import StreamConfig
 from pose_analyzer.serving.observer import DropCause
-from pose_analyzer.types import Frame
+from pose_analyzer.serving.result_queue import LiveResult, StreamEnd
+from pose_analyzer.types import Frame, FrameAnalysis, PoseDetections
+
+
+def join_threads(name: str) -> None:
+    """Wait for the threads whose names begin so."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(name):
+            thread.join(WAIT_S)
 
 
 @pytest.fixture
@@ -66,9 +74,7 @@ def test_a_stream_whose_source_has_ended_can_be_closed_before_its_last_frame(
     assert detector.is_called.wait(WAIT_S)
     processor.push("a", frame(1))
     processor.attach("a", [])
-    for thread in threading.enumerate():
-        if thread.name == "reader a":
-            thread.join(WAIT_S)
+    join_threads("reader a")
     assert [state.stream_id for state in processor.stream_states()] == ["a"]
     processor.close_stream("a")
     assert processor.stream_states() == []
@@ -96,3 +102,50 @@ def test_a_lossless_stream_whose_client_is_gone_ends_when_it_is_closed(
         processor.close_stream("a")
         assert all_dropped.wait(WAIT_S)
         assert [result.frame.index for result in results] == [0]
+
+
+def test_a_result_that_its_client_is_taking_at_the_close_is_delivered_and_then_the_end(
+    detector: FakeDetector,
+) -> None:
+    is_taking, may_go_on = threading.Event(), threading.Event()
+    observer, client = CountingObserver(), Client()
+
+    def slow(event: LiveResult | StreamEnd) -> None:
+        if isinstance(event, LiveResult):
+            is_taking.set()
+            assert may_go_on.wait(WAIT_S)
+        client(event)
+
+    processor = MultiStreamProcessor(detector, observer=observer)
+    processor.open_stream("a", pipeline(), sink=slow)
+    processor.push("a", frame(0))
+    assert is_taking.wait(WAIT_S)
+    processor.close(timeout_s=0.05)
+    assert (client.results, client.ends, observer.drops) == ([], [], {})
+    may_go_on.set()
+    assert client.indices == [0]
+    join_threads("analysis")
+
+
+def test_an_analysis_that_comes_too_late_is_neither_delivered_nor_counted_twice(
+    detector: FakeDetector,
+) -> None:
+    is_analysing, may_go_on = threading.Event(), threading.Event()
+    observer, client = CountingObserver(), Client()
+
+    class Slow:
+        def update(self, detections: PoseDetections, index: int, time_s: float) -> FrameAnalysis:
+            is_analysing.set()
+            assert may_go_on.wait(WAIT_S)
+            return pipeline().update(detections, index, time_s)
+
+    processor = MultiStreamProcessor(detector, observer=observer)
+    processor.open_stream("a", Slow(), sink=client)
+    processor.push("a", frame(0))
+    assert is_analysing.wait(WAIT_S)
+    processor.close(timeout_s=0.05)
+    assert client.indices == []
+    may_go_on.set()
+    join_threads("analysis")
+    assert (client.results, observer.drops) == ([], {"closed": 1})
+    assert "end_to_end" not in observer.stages

@@ -30,15 +30,12 @@ class FrameAnalyser:
         Is told stage times and displaced results.
     clock : callable
         Monotonic seconds.
-    is_abandoned : bool
-        Set when nobody waits for results any more.
     """
 
     mailbox: FrameMailbox[QueuedFrame]
     streams: StreamRegistry
     observer: Observer
     clock: Callable[[], float]
-    is_abandoned: bool = False
 
     def analyse(self, detected: DetectedFrame) -> None:
         """Analyse a frame; called in the order of each stream, by one thread at a time."""
@@ -46,8 +43,7 @@ class FrameAnalyser:
         stream, frame = queued.stream, queued.frame
         if len(stream.lane.items) >= MOST_UNANALYSED - 1:
             self.mailbox.wake()
-        is_in_vain = stream.is_failed or (stream.is_stopped and not stream.has_room)
-        if is_in_vain or self.is_abandoned:
+        if stream.is_failed or (stream.is_stopped and not stream.has_room):
             self.streams.drop(stream, "closed")
             return
         started_s = self.clock()
@@ -63,6 +59,8 @@ class FrameAnalyser:
             error = stream.failure(f"its analysis of frame {frame.index}", exc)
             self.streams.close(stream, error)
             self.streams.drop(stream, "failed")
+            return
+        if n_displaced is None:
             return
         self.observer.stage("analyse", done_s - started_s)
         self.observer.stage("end_to_end", done_s - queued.captured_s)

@@ -147,6 +147,8 @@ class LiveStream:
     is_failed: bool = False
     error: PoseAnalyzerError | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _is_delivering: bool = False
+    _is_given_up: bool = False
     _rate: ArrivalRate = field(default_factory=ArrivalRate)
     _last_frame_s: float | None = None
     _last_time_s: float = -math.inf
@@ -200,15 +202,37 @@ class LiveStream:
         is_full = isinstance(self.sink, ResultQueue) and not self.sink.has_room
         return not (self.config.is_lossless and is_full)
 
-    def deliver(self, result: LiveResult) -> int:
-        """Give a result to the client; return how many that waited it displaced."""
-        if isinstance(self.sink, ResultQueue):
-            n_displaced = self.sink.put(result)
-        else:
-            self.sink(result)
-            n_displaced = 0
-        self.ledger.deliver(n_displaced)
+    def deliver(self, result: LiveResult) -> int | None:
+        """Give a result to the client; return how many that waited it displaced.
+
+        None if the stream was given up, and so nothing was given.
+        """
+        n_displaced: int | None = None
+        with self._lock:
+            if self._is_given_up:
+                return None
+            self._is_delivering = True
+        try:
+            n_displaced = self._give(result)
+        finally:
+            with self._lock:
+                self._is_delivering = False
+                if n_displaced is not None:
+                    self.ledger.deliver(n_displaced)
         return n_displaced
+
+    def give_up(self) -> int:
+        """Count what is in flight as dropped, but for a result that the client is taking.
+
+        Returns
+        -------
+        int
+            How many frames that were.
+        """
+        with self._lock:
+            self._is_given_up = True
+            in_flight = self.ledger.counts().in_flight
+            return self.ledger.drop("closed", in_flight - int(self._is_delivering))
 
     def end(self) -> None:
         """Tell the client that nothing more will come, and why."""
@@ -217,6 +241,12 @@ class LiveStream:
             self.sink.end(end)
         else:
             self.sink(end)
+
+    def _give(self, result: LiveResult) -> int:
+        if isinstance(self.sink, ResultQueue):
+            return self.sink.put(result)
+        self.sink(result)
+        return 0
 
     def _is_due(self, now_s: float) -> bool:
         if self.max_fps is None:

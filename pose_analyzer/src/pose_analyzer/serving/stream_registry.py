@@ -102,17 +102,23 @@ class StreamRegistry:
             self.close(stream, None)
 
     def give_up(self) -> None:
-        """End the streams whose frames are stuck somewhere, and count these as dropped."""
+        """End the streams whose frames are stuck somewhere, and count these as dropped.
+
+        A client that is taking a result is told the end after it, by whoever gives it.
+        """
         with self._lock:
             unended = list(self._unended)
         for stream in unended:
-            self.drop(stream, "closed", stream.ledger.counts().in_flight)
+            n_dropped = stream.give_up()
+            if n_dropped > 0:
+                self._observer.dropped("closed", n_dropped)
+            self.end_if_done(stream)
 
     def drop(self, stream: LiveStream, cause: DropCause, n: int = 1) -> None:
         """Count frames of a stream that will not be analysed."""
-        if n > 0:
-            stream.ledger.drop(cause, n)
-            self._observer.dropped(cause, n)
+        n_dropped = stream.ledger.drop(cause, n)
+        if n_dropped > 0:
+            self._observer.dropped(cause, n_dropped)
         self.end_if_done(stream)
 
     def end_if_done(self, stream: LiveStream) -> None:
