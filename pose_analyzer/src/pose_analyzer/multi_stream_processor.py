@@ -210,15 +210,17 @@ class MultiStreamProcessor(Closing):
         """Read a source into an open stream, in a thread of its own, at the source's pace.
 
         When it ends, the stream is closed after its last frame; when it raises, with that error.
+        The source belongs to the stream from now on, and is closed with it.
 
         Parameters
         ----------
         stream_id : str
             An open stream.
         source : iterable of Frame or JpegFrame
-            A camera, a network stream, a file. Its ``close``, if it has one, is called as soon as
-            the stream is closed, by another thread, and should end a read under way. The observer
-            is told its ``decode_s``, if it has that: the seconds that decoding took.
+            A camera, a network stream, a file. Its ``close``, if it has one, is called when it has
+            ended or failed, or as soon as the stream is closed: then by another thread, and should
+            end a read under way. The observer is told its ``decode_s``, if it has that: the seconds
+            that decoding took.
         """
         self._readers.start(self._streams.get(stream_id), source)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from live_streams import EVERY, WAIT_S, Client, CountingObserver, FakeDetector, frame, pipeline
 
-from pose_analyzer.errors import StreamError
+from pose_analyzer.errors import StreamError, VideoError
 from pose_analyzer.multi_stream_processor import MultiStreamProcessor
 from pose_analyzer.serving.live_stream import StreamConfig
 from pose_analyzer.serving.observer import DropCause
@@ -149,3 +149,73 @@ def test_an_analysis_that_comes_too_late_is_neither_delivered_nor_counted_twice(
     join_threads("analysis")
     assert (client.results, observer.drops) == ([], {"closed": 1})
     assert "end_to_end" not in observer.stages
+
+
+class Watched:
+    """A source that tells when it was closed."""
+
+    def __init__(self, *frames: Frame, error: Exception | None = None) -> None:
+        self.frames = frames
+        self.error = error
+        self.n_closed = 0
+        self.is_closed = threading.Event()
+
+    def __iter__(self) -> Iterator[Frame]:
+        yield from self.frames
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        self.n_closed += 1
+        self.is_closed.set()
+
+
+class Endless(Watched):
+    """One that goes on until it is closed."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        yield from self.frames
+        assert self.is_closed.wait(WAIT_S)
+
+
+@pytest.mark.parametrize("error", [None, OSError("unplugged"), VideoError("gone")])
+def test_a_source_that_ends_or_fails_is_closed_once(
+    processor: MultiStreamProcessor, error: Exception | None
+) -> None:
+    source, client = Watched(frame(0), error=error), Client()
+    processor.open_stream("a", pipeline(), EVERY, client)
+    processor.attach("a", source)
+    assert client.indices == [0]
+    join_threads("reader a")
+    assert source.n_closed == 1
+
+
+def test_a_source_that_ends_closes_the_others_of_its_stream(
+    processor: MultiStreamProcessor,
+) -> None:
+    other, client = Endless(), Client()
+    processor.open_stream("a", pipeline(), EVERY, client)
+    processor.attach("a", other)
+    processor.attach("a", [frame(0)])
+    assert other.is_closed.wait(WAIT_S)
+    assert client.indices == [0]
+
+
+def test_a_generator_is_closed_when_its_stream_is(processor: MultiStreamProcessor) -> None:
+    is_freed, may_go_on = threading.Event(), threading.Event()
+
+    def camera() -> Iterator[Frame]:
+        try:
+            yield frame(0)
+            assert may_go_on.wait(WAIT_S)
+            yield frame(1)
+        finally:
+            is_freed.set()
+
+    source = camera()
+    results = processor.open_stream("a", pipeline(), EVERY)
+    processor.attach("a", source)
+    assert results.take(WAIT_S) is not None
+    processor.close_stream("a")
+    may_go_on.set()
+    assert is_freed.wait(WAIT_S)
