@@ -31,7 +31,7 @@ from pose_analyzer.serving.live_stream import (
     Sink,
     StreamConfig,
 )
-from pose_analyzer.serving.observer import NO_OBSERVER, Observer
+from pose_analyzer.serving.observer import NO_OBSERVER, DropCause, Observer
 from pose_analyzer.serving.ordered_pool import Lane, OrderedPool
 from pose_analyzer.serving.result_queue import ResultQueue
 from pose_analyzer.serving.scheduling_loop import SchedulingLoop
@@ -174,7 +174,8 @@ class MultiStreamProcessor(Closing):
             An open stream.
         frame : Frame or JpegFrame
             Its image is kept until it is analysed, and must not be changed. JPEG waits as it is,
-            and is decoded with its batch.
+            and is decoded with its batch. One whose time is not later than the last, or far ahead
+            of it, is a bad frame; after some of these the stream follows its sender's new clock.
         captured_s : float, optional
             When it was captured, on the processor's clock; now by default.
 
@@ -194,14 +195,8 @@ class MultiStreamProcessor(Closing):
         stream = self._streams.get(stream_id)
         stream.ledger.push()
         with stream.push_lock:
-            now_s = self._clock()
-            cause = stream.refusal(frame, now_s)
-            if cause is None:
-                queued = QueuedFrame(stream, frame, now_s if captured_s is None else captured_s)
-                replaced = self._mailbox.put(stream_id, queued, self._clock)
-                if replaced:
-                    self._streams.drop(stream, "replaced", len(replaced))
-                cause = "closed" if replaced is None else None
+            admitted = stream.admit(frame, self._clock(), captured_s)
+            cause = self._put(admitted) if isinstance(admitted, QueuedFrame) else admitted
         if cause is not None:
             self._streams.drop(stream, cause)
         return cause is None
@@ -281,6 +276,14 @@ class MultiStreamProcessor(Closing):
             alive.append(self._thread.name)
         if alive or not is_done:
             logger.error("still at work after %.1f s: %s", timeout_s, ", ".join(alive))
+
+    def _put(self, queued: QueuedFrame) -> DropCause | None:
+        """Leave a frame in the mailbox; return why it could not be left."""
+        replaced = self._mailbox.put(queued.stream.stream_id, queued, self._clock)
+        if replaced is None:
+            return "closed"
+        self._streams.drop(queued.stream, "replaced", len(replaced))
+        return None
 
     def _let_go(self, stream: LiveStream) -> None:
         self._readers.end(stream)

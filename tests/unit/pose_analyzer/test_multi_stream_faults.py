@@ -219,3 +219,24 @@ def test_a_generator_is_closed_when_its_stream_is(processor: MultiStreamProcesso
     processor.close_stream("a")
     may_go_on.set()
     assert is_freed.wait(WAIT_S)
+
+
+def test_a_glitch_of_a_senders_clock_costs_one_frame(processor: MultiStreamProcessor) -> None:
+    client = Client()
+    processor.open_stream("a", pipeline(), EVERY, client)
+    for index in range(6):
+        processor.push("a", frame(index, time_s=1e9 if index == 2 else None))
+    assert processor.counts("a").dropped == {"bad_frame": 1}
+    processor.attach("a", [])
+    assert client.indices == [0, 1, 3, 4, 5]
+
+
+def test_a_sender_that_begins_anew_is_heard_again_and_time_goes_on(
+    processor: MultiStreamProcessor,
+) -> None:
+    client = Client()
+    processor.open_stream("a", pipeline(), EVERY, client)
+    processor.attach("a", [frame(n, time_s=n % 50 + 0.5) for n in range(60)])
+    assert client.indices == [*range(50), *range(52, 60)]
+    times_s = [result.analysis.time_s for result in client.results]
+    assert times_s == sorted(times_s)

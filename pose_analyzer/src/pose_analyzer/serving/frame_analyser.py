@@ -48,7 +48,7 @@ class FrameAnalyser:
             return
         started_s = self.clock()
         try:
-            analysis = stream.pipeline.update(detected.detections, frame.index, frame.time_s)
+            analysis = stream.pipeline.update(detected.detections, frame.index, queued.time_s)
             done_s = self.clock()
             n_displaced = stream.deliver(
                 LiveResult(stream.stream_id, frame, analysis, queued.captured_s, done_s)

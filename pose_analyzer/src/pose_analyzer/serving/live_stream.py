@@ -17,6 +17,7 @@ from pose_analyzer.serving.ordered_pool import Lane
 from pose_analyzer.serving.result_queue import LiveResult, ResultQueue, StreamEnd
 from pose_analyzer.serving.stream_ledger import StreamLedger
 from pose_analyzer.serving.stream_state import StreamState
+from pose_analyzer.serving.stream_timeline import StreamTimeline
 from pose_analyzer.types import AnyFrame, FrameAnalysis, PoseDetections
 
 StreamPolicy = Literal["newest", "every_frame"]
@@ -81,10 +82,23 @@ class StreamConfig:
 
 @dataclass(frozen=True, slots=True)
 class QueuedFrame:
-    """A frame on its way, with its stream and the time of its capture."""
+    """A frame on its way.
+
+    Attributes
+    ----------
+    stream : LiveStream
+        Whose it is.
+    frame : Frame or JpegFrame
+        As it was pushed.
+    time_s : float
+        Its time on the `StreamTimeline` of its stream.
+    captured_s : float
+        When it was captured, on the clock of the processor.
+    """
 
     stream: LiveStream
     frame: AnyFrame
+    time_s: float
     captured_s: float
 
 
@@ -151,22 +165,26 @@ class LiveStream:
     _is_given_up: bool = False
     _rate: ArrivalRate = field(default_factory=ArrivalRate)
     _last_frame_s: float | None = None
-    _last_time_s: float = -math.inf
+    _timeline: StreamTimeline = field(default_factory=StreamTimeline)
     _due_s: float = -math.inf
 
-    def refusal(self, frame: AnyFrame, now_s: float) -> DropCause | None:
-        """Take that a frame arrived; return why it is refused, or None if it may pass."""
+    def admit(
+        self, frame: AnyFrame, now_s: float, captured_s: float | None
+    ) -> QueuedFrame | DropCause:
+        """Take that a frame arrived; return it for the mailbox, or why it is refused."""
         with self._lock:
             self._rate.add(now_s)
             self._last_frame_s = now_s
-            if not (is_picture(frame) and frame.time_s > self._last_time_s):
+            if not is_picture(frame):
                 return "bad_frame"
             if self.is_closed:
                 return "closed"
-            self._last_time_s = frame.time_s
+            time_s = self._timeline.place(frame.time_s, now_s)
+            if time_s is None:
+                return "bad_frame"
             if self.is_suspended or not self._is_due(now_s):
                 return "vram"
-            return None
+        return QueuedFrame(self, frame, time_s, now_s if captured_s is None else captured_s)
 
     def state(self) -> StreamState:
         """Return what is known of it."""
