@@ -22,7 +22,7 @@ from pose_analyzer.serving.batch_runner import BatchDetector, BatchRunner
 from pose_analyzer.serving.batch_scheduler import BatchScheduler, SchedulerConfig
 from pose_analyzer.serving.frame_analyser import FrameAnalyser
 from pose_analyzer.serving.frame_mailbox import FrameMailbox
-from pose_analyzer.serving.live_frame import require_frame
+from pose_analyzer.serving.live_frame import require_frame, require_time
 from pose_analyzer.serving.live_stream import (
     DetectedFrame,
     FramePipeline,
@@ -188,10 +188,12 @@ class MultiStreamProcessor(Closing):
         ------
         StreamClosedError
             If no such stream is open, any more.
-        TypeError
-            If it is no frame at all; then nothing is counted.
+        TypeError, ValueError
+            If it is no frame at all, or ``captured_s`` is no time; then nothing is counted.
         """
         require_frame(frame)
+        if captured_s is not None:
+            require_time("captured_s", captured_s)
         stream = self._streams.get(stream_id)
         stream.ledger.push()
         with stream.push_lock:

@@ -240,3 +240,18 @@ def test_a_sender_that_begins_anew_is_heard_again_and_time_goes_on(
     assert client.indices == [*range(50), *range(52, 60)]
     times_s = [result.analysis.time_s for result in client.results]
     assert times_s == sorted(times_s)
+
+
+@pytest.mark.parametrize("captured_s", ["x", float("nan"), float("inf"), -1e18, [0.0]])
+def test_a_time_of_capture_that_is_none_is_refused_before_it_is_counted(
+    processor: MultiStreamProcessor, captured_s: float
+) -> None:
+    client, other = Client(), Client()
+    processor.open_stream("a", pipeline(), EVERY, client)
+    processor.open_stream("b", pipeline(), EVERY, other)
+    with pytest.raises(ValueError, match="captured_s must be a finite number of seconds"):
+        processor.push("a", frame(0), captured_s)
+    assert processor.counts("a").pushed == 0
+    for name in "ab":
+        processor.attach(name, [frame(1)])
+    assert (client.indices, other.indices) == ([1], [1])

@@ -18,6 +18,14 @@ def require_frame(frame: object) -> None:
         raise TypeError(f"a frame must be a Frame or a JpegFrame, got {type(frame).__name__}")
 
 
+def require_time(name: str, value: object) -> None:
+    """Raise `ValueError` for what is no time."""
+    if not is_time(value):
+        raise ValueError(
+            f"{name} must be a finite number of seconds, within {_MOST_TIME_S:.0e}, got {value!r}"
+        )
+
+
 def is_time(value: object) -> bool:
     """Return whether something is a time in seconds: a number, finite, of a sensible size."""
     if isinstance(value, np.floating | np.integer):
