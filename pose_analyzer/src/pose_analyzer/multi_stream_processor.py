@@ -22,6 +22,7 @@ from pose_analyzer.serving.batch_runner import BatchDetector, BatchRunner
 from pose_analyzer.serving.batch_scheduler import BatchScheduler, SchedulerConfig
 from pose_analyzer.serving.frame_analyser import FrameAnalyser
 from pose_analyzer.serving.frame_mailbox import FrameMailbox
+from pose_analyzer.serving.guarded_observer import GuardedObserver
 from pose_analyzer.serving.live_frame import require_frame, require_time
 from pose_analyzer.serving.live_stream import (
     DetectedFrame,
@@ -78,7 +79,7 @@ class MultiStreamProcessor(Closing):
     config : ProcessorConfig, optional
         Sizes and times.
     observer : Observer, optional
-        Is told stage times, drops, batches and streams.
+        Is told stage times, drops, batches and streams. If it raises, that is logged once.
     clock : callable, optional
         Monotonic seconds: the clock of ``captured_s``.
 
@@ -102,6 +103,7 @@ class MultiStreamProcessor(Closing):
     ) -> None:
         self._config = config or ProcessorConfig()
         self._clock = clock
+        observer = GuardedObserver(observer)
         self._mailbox: FrameMailbox[QueuedFrame] = FrameMailbox()
         self._streams = StreamRegistry(self._mailbox, observer)
         self._analyser = FrameAnalyser(self._mailbox, self._streams, observer, clock)

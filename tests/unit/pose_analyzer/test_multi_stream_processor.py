@@ -40,6 +40,13 @@ class BrokenPipeline:
         return pipeline().update(detections, index, time_s)
 
 
+@pytest.fixture(autouse=True)
+def _no_observer_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    messages = [record.getMessage() for record in caplog.get_records("call")]
+    assert not [message for message in messages if message.startswith("the observer")]
+
+
 @pytest.fixture
 def detector() -> FakeDetector:
     return FakeDetector()
