@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pose_analyzer.lifetime import Closing
+from pose_analyzer.lifetime import Closing, join_threads
 from pose_analyzer.serving.batch_runner import BatchDetector, BatchRunner
 from pose_analyzer.serving.batch_scheduler import BatchScheduler, SchedulerConfig
 from pose_analyzer.serving.frame_analyser import FrameAnalyser
@@ -257,11 +257,13 @@ class MultiStreamProcessor(Closing):
     def close(self, timeout_s: float = 5.0) -> None:
         """Stop. What was detected is delivered, every client is told the end, threads are joined.
 
+        A client, a source or a pipeline may call it, too; its own thread goes on when it returns.
+
         Parameters
         ----------
         timeout_s : float
-            At most so long in all. A source that does not return from a read by then is left
-            behind, with an error in the log.
+            At most so long in all. Whoever does not return by then, as a source from a read, is
+            left behind, and named with its streams in the log.
         """
         end_s = time.monotonic() + timeout_s
         with self._lock:
@@ -271,15 +273,13 @@ class MultiStreamProcessor(Closing):
         self._streams.close_all()
         self._loop.is_stopped = True
         self._mailbox.wake()
-        self._thread.join(max(0.0, end_s - time.monotonic()))
-        alive = self._readers.join(end_s)
-        is_done = self._pool.close(max(0.0, end_s - time.monotonic()))
+        alive = join_threads([self._thread], end_s) + self._readers.join(end_s)
+        alive += self._pool.close(end_s)
         self._loop.is_abandoned = True
-        self._streams.give_up()
-        if self._thread.is_alive():
-            alive.append(self._thread.name)
-        if alive or not is_done:
-            logger.error("still at work after %.1f s: %s", timeout_s, ", ".join(alive))
+        stuck = self._streams.give_up()
+        if alive:
+            names = f"{', '.join(alive)}; streams: {', '.join(stuck) or 'none'}"
+            logger.error("still at work after %.1f s: %s", timeout_s, names)
 
     def _put(self, queued: QueuedFrame) -> DropCause | None:
         """Leave a frame in the mailbox; return why it could not be left."""

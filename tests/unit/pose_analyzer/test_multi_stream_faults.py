@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -255,3 +257,88 @@ def test_a_time_of_capture_that_is_none_is_refused_before_it_is_counted(
     for name in "ab":
         processor.attach(name, [frame(1)])
     assert (client.indices, other.indices) == ([1], [1])
+
+
+def test_a_client_may_close_the_processor_while_it_takes_a_result(
+    detector: FakeDetector, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client()
+    n_before = threading.active_count()
+    processor = MultiStreamProcessor(detector)
+
+    def closing(event: LiveResult | StreamEnd) -> None:
+        if isinstance(event, LiveResult):
+            processor.close(timeout_s=WAIT_S)
+        client(event)
+
+    processor.open_stream("a", pipeline(), sink=closing)
+    started_s = time.monotonic()
+    processor.push("a", frame(0))
+    assert client.indices == [0]
+    assert [end.error for end in client.ends] == [None]
+    assert time.monotonic() - started_s < 0.5 * WAIT_S
+    join_threads("analysis")
+    assert (threading.active_count(), caplog.text) == (n_before, "")
+
+
+def test_a_source_may_close_the_processor_that_reads_it(
+    detector: FakeDetector, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client()
+    n_before = threading.active_count()
+    processor = MultiStreamProcessor(detector)
+
+    def camera() -> Iterator[Frame]:
+        processor.close(timeout_s=WAIT_S)
+        yield frame(0)
+
+    processor.open_stream("a", pipeline(), sink=client)
+    processor.attach("a", camera())
+    assert client.indices == []
+    join_threads("reader a")
+    assert (threading.active_count(), caplog.text) == (n_before, "")
+
+
+def test_what_did_not_stop_is_named(
+    detector: FakeDetector, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_taking, may_go_on = threading.Event(), threading.Event()
+
+    def slow(_: LiveResult | StreamEnd) -> None:
+        is_taking.set()
+        assert may_go_on.wait(WAIT_S)
+
+    processor = MultiStreamProcessor(detector)
+    processor.open_stream("door", pipeline(), sink=slow)
+    processor.open_stream("yard", pipeline())
+    processor.push("door", frame(0))
+    assert is_taking.wait(WAIT_S)
+    processor.close(timeout_s=0.05)
+    may_go_on.set()
+    join_threads("analysis")
+    assert re.search(r"still at work after 0.1 s: analysis \d; streams: door\n", caplog.text)
+
+
+def test_what_failed_is_told_apart_and_a_reason_is_told_once(
+    processor: MultiStreamProcessor,
+) -> None:
+    told = StreamError("process 1 ended; open the stream again")
+
+    class Gone:
+        def update(self, *_: object) -> FrameAnalysis:
+            raise told
+
+    gone, failing = Client(), Client()
+
+    def vanishing(event: LiveResult | StreamEnd) -> None:
+        failing(event)
+        if isinstance(event, LiveResult):
+            raise ConnectionError("hung up")
+
+    processor.open_stream("gone", Gone(), sink=gone)
+    processor.open_stream("failing", pipeline(), sink=vanishing)
+    for name in ("gone", "failing"):
+        processor.push(name, frame(0))
+    assert (gone.indices, failing.indices) == ([], [0])
+    assert gone.ends[0].error is told
+    assert "because its client failed (ConnectionError: hung up)" in str(failing.ends[0].error)

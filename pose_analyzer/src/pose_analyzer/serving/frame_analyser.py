@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pose_analyzer.serving.frame_mailbox import FrameMailbox
-from pose_analyzer.serving.live_stream import DetectedFrame, QueuedFrame
+from pose_analyzer.serving.live_stream import DetectedFrame, LiveStream, QueuedFrame
 from pose_analyzer.serving.observer import Observer
 from pose_analyzer.serving.result_queue import LiveResult
 from pose_analyzer.serving.scheduling_loop import MOST_UNANALYSED
@@ -49,16 +49,15 @@ class FrameAnalyser:
         started_s = self.clock()
         try:
             analysis = stream.pipeline.update(detected.detections, frame.index, queued.time_s)
-            done_s = self.clock()
-            n_displaced = stream.deliver(
-                LiveResult(stream.stream_id, frame, analysis, queued.captured_s, done_s)
-            )
-        except Exception as exc:
-            logger.exception("stream %r ends: its analysis failed", stream.stream_id)
-            stream.is_failed = True
-            error = stream.failure(f"its analysis of frame {frame.index}", exc)
-            self.streams.close(stream, error)
-            self.streams.drop(stream, "failed")
+        except Exception as exc:  # noqa: BLE001 - its client is told
+            self._fail(stream, f"its analysis of frame {frame.index}", exc)
+            return
+        done_s = self.clock()
+        result = LiveResult(stream.stream_id, frame, analysis, queued.captured_s, done_s)
+        try:
+            n_displaced = stream.deliver(result)
+        except Exception as exc:  # noqa: BLE001 - it is logged
+            self._fail(stream, "its client", exc)
             return
         if n_displaced is None:
             return
@@ -67,3 +66,9 @@ class FrameAnalyser:
         if n_displaced > 0:
             self.observer.dropped("backpressure", n_displaced)
         self.streams.end_if_done(stream)
+
+    def _fail(self, stream: LiveStream, what: str, exc: Exception) -> None:
+        logger.error("stream %r ends: %s failed", stream.stream_id, what, exc_info=exc)
+        stream.is_failed = True
+        self.streams.close(stream, stream.failure(what, exc))
+        self.streams.drop(stream, "failed")

@@ -201,6 +201,8 @@ class LiveStream:
 
     def failure(self, what: str, exc: Exception) -> StreamError:
         """Return what its client is told when something of it failed."""
+        if isinstance(exc, StreamError):
+            return exc  # It says the same, and what to do.
         error = StreamError(
             f"stream {self.stream_id!r} ended, because {what} failed "
             f"({type(exc).__name__}: {exc}); open it again"

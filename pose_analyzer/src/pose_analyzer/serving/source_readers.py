@@ -6,12 +6,12 @@ import contextlib
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from pose_analyzer.errors import PoseAnalyzerError, StreamClosedError
+from pose_analyzer.lifetime import join_threads
 from pose_analyzer.live_source import decode_seconds
 from pose_analyzer.serving.live_stream import LiveStream
 from pose_analyzer.serving.observer import Observer
@@ -66,9 +66,7 @@ class SourceReaders:
         """Wait for all threads until a time; return the names of those that are still at work."""
         with self._lock:
             threads = list(self._threads)
-        for thread in threads:
-            thread.join(max(0.0, end_s - time.monotonic()))
-        return [thread.name for thread in threads if thread.is_alive()]
+        return join_threads(threads, end_s)
 
     def _spawn(self, name: str, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work, name=name, daemon=True)

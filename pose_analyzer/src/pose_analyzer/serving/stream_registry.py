@@ -101,10 +101,15 @@ class StreamRegistry:
         for stream in self.live():
             self.close(stream, None)
 
-    def give_up(self) -> None:
+    def give_up(self) -> list[str]:
         """End the streams whose frames are stuck somewhere, and count these as dropped.
 
         A client that is taking a result is told the end after it, by whoever gives it.
+
+        Returns
+        -------
+        list of str
+            The names of these streams.
         """
         with self._lock:
             unended = list(self._unended)
@@ -113,6 +118,7 @@ class StreamRegistry:
             if n_dropped > 0:
                 self._observer.dropped("closed", n_dropped)
             self.end_if_done(stream)
+        return sorted(stream.stream_id for stream in unended)
 
     def drop(self, stream: LiveStream, cause: DropCause, n: int = 1) -> None:
         """Count frames of a stream that will not be analysed."""
