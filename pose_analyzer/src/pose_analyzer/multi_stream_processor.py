@@ -23,6 +23,7 @@ from pose_analyzer.serving.batch_scheduler import BatchScheduler, SchedulerConfi
 from pose_analyzer.serving.frame_analyser import FrameAnalyser
 from pose_analyzer.serving.frame_mailbox import FrameMailbox
 from pose_analyzer.serving.guarded_observer import GuardedObserver
+from pose_analyzer.serving.limits import require_whole
 from pose_analyzer.serving.live_frame import require_frame, require_time
 from pose_analyzer.serving.live_stream import (
     DetectedFrame,
@@ -32,7 +33,7 @@ from pose_analyzer.serving.live_stream import (
     Sink,
     StreamConfig,
 )
-from pose_analyzer.serving.observer import NO_OBSERVER, DropCause, Observer
+from pose_analyzer.serving.observer import NO_OBSERVER, Observer
 from pose_analyzer.serving.ordered_pool import Lane, OrderedPool
 from pose_analyzer.serving.result_queue import ResultQueue
 from pose_analyzer.serving.scheduling_loop import SchedulingLoop
@@ -66,6 +67,12 @@ class ProcessorConfig:
     n_workers: int = 2
     idle_s: float = math.inf
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+
+    def __post_init__(self) -> None:
+        require_whole("max_batch", self.max_batch, 1)
+        require_whole("n_workers", self.n_workers, 1)
+        if not self.idle_s > 0.0:
+            raise ValueError(f"idle_s must be above 0, got {self.idle_s}")
 
 
 class MultiStreamProcessor(Closing):
@@ -200,7 +207,11 @@ class MultiStreamProcessor(Closing):
         stream.ledger.push()
         with stream.push_lock:
             admitted = stream.admit(frame, self._clock(), captured_s)
-            cause = self._put(admitted) if isinstance(admitted, QueuedFrame) else admitted
+            cause = (
+                self._streams.put(admitted, self._clock)
+                if isinstance(admitted, QueuedFrame)
+                else admitted
+            )
         if cause is not None:
             self._streams.drop(stream, cause)
         return cause is None
@@ -280,14 +291,6 @@ class MultiStreamProcessor(Closing):
         if alive:
             names = f"{', '.join(alive)}; streams: {', '.join(stuck) or 'none'}"
             logger.error("still at work after %.1f s: %s", timeout_s, names)
-
-    def _put(self, queued: QueuedFrame) -> DropCause | None:
-        """Leave a frame in the mailbox; return why it could not be left."""
-        replaced = self._mailbox.put(queued.stream.stream_id, queued, self._clock)
-        if replaced is None:
-            return "closed"
-        self._streams.drop(queued.stream, "replaced", len(replaced))
-        return None
 
     def _let_go(self, stream: LiveStream) -> None:
         self._readers.end(stream)

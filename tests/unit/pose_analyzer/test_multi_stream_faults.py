@@ -11,7 +11,7 @@ import pytest
 from live_streams import EVERY, WAIT_S, Client, CountingObserver, FakeDetector, frame, pipeline
 
 from pose_analyzer.errors import StreamError, VideoError
-from pose_analyzer.multi_stream_processor import MultiStreamProcessor
+from pose_analyzer.multi_stream_processor import MultiStreamProcessor, ProcessorConfig
 from pose_analyzer.serving.live_stream import StreamConfig
 from pose_analyzer.serving.observer import DropCause
 from pose_analyzer.serving.result_queue import LiveResult, StreamEnd
@@ -342,3 +342,24 @@ def test_what_failed_is_told_apart_and_a_reason_is_told_once(
     assert (gone.indices, failing.indices) == ([], [0])
     assert gone.ends[0].error is told
     assert "because its client failed (ConnectionError: hung up)" in str(failing.ends[0].error)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_batch": 0},
+        {"max_batch": 1.5},
+        {"n_workers": 0},
+        {"n_workers": 2.0},
+        {"idle_s": -1},
+        {"idle_s": 0.0},
+        {"idle_s": float("nan")},
+    ],
+)
+def test_a_processor_is_configured_within_limits_and_leaves_no_thread(
+    wrong: dict[str, int], detector: FakeDetector
+) -> None:
+    n_before = threading.active_count()
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        MultiStreamProcessor(detector, ProcessorConfig(**wrong))  # type: ignore[arg-type]
+    assert threading.active_count() == n_before

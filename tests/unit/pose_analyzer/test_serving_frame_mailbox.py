@@ -175,10 +175,21 @@ def test_pushed_is_always_the_sum_of_what_became_of_it(steps: list[str]) -> None
     assert counts.pushed == counts.delivered + sum(counts.dropped.values()) + counts.in_flight
 
 
-def test_a_stream_is_configured_within_limits() -> None:
-    for wrong in ({"priority": 11}, {"budget_s": 0.0}, {"policy": "some"}, {"depth": 0}):
-        with pytest.raises(ValueError, match="must be"):
-            StreamConfig(**wrong)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"priority": 11},
+        {"priority": 1.5},
+        {"budget_s": 0.0},
+        {"stale_s": float("nan")},
+        {"policy": "some"},
+        {"depth": 0},
+        {"depth": 1.5},
+    ],
+)
+def test_a_stream_is_configured_within_limits(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        StreamConfig(**wrong)  # type: ignore[arg-type]
 
 
 # Workers.

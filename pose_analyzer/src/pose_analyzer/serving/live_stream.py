@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol, get_args
 from pose_analyzer.errors import PoseAnalyzerError, StreamError
 from pose_analyzer.serving.arrival_rate import ArrivalRate
 from pose_analyzer.serving.batch_scheduler import MOST_PRIORITY
+from pose_analyzer.serving.limits import require_whole
 from pose_analyzer.serving.live_frame import is_picture
 from pose_analyzer.serving.observer import DropCause
 from pose_analyzer.serving.ordered_pool import Lane
@@ -64,15 +65,13 @@ class StreamConfig:
     depth: int = 1
 
     def __post_init__(self) -> None:
-        if not -MOST_PRIORITY <= self.priority <= MOST_PRIORITY:
-            raise ValueError(f"priority must be in [-10, 10], got {self.priority}")
+        require_whole("priority", self.priority, -MOST_PRIORITY, MOST_PRIORITY)
+        require_whole("depth", self.depth, 1)
         for name, value in (("budget_s", self.budget_s), ("stale_s", self.stale_s)):
             if not value > 0.0:
                 raise ValueError(f"{name} must be above 0, got {value}")
         if self.policy not in get_args(StreamPolicy):
             raise ValueError(f"policy must be one of {get_args(StreamPolicy)}, got {self.policy!r}")
-        if self.depth < 1:
-            raise ValueError(f"depth must be at least 1, got {self.depth}")
 
     @property
     def is_lossless(self) -> bool:

@@ -79,6 +79,17 @@ class StreamRegistry:
         with self._lock:
             return list(self._streams.values())
 
+    def put(self, queued: QueuedFrame, clock: Callable[[], float]) -> DropCause | None:
+        """Leave a frame in the mailbox; return why it could not be left, None if it was.
+
+        Waits for room if its stream loses no frame; the clock tells when it was left.
+        """
+        replaced = self._mailbox.put(queued.stream.stream_id, queued, clock)
+        if replaced is None:
+            return "closed"
+        self.drop(queued.stream, "replaced", len(replaced))
+        return None
+
     def drain(self, stream: LiveStream, error: PoseAnalyzerError | None) -> None:
         """Take no more frames; the stream ends when the last is done."""
         with self._lock:
