@@ -10,7 +10,6 @@ A stream that dies, stalls or sends garbage leaves the others alone. Every frame
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import threading
@@ -18,11 +17,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pose_analyzer.errors import StreamClosedError
-from pose_analyzer.lifetime import Closing
+from pose_analyzer.lifetime import Closing, join_threads
 from pose_analyzer.serving.batch_runner import BatchDetector, BatchRunner
 from pose_analyzer.serving.batch_scheduler import BatchScheduler, SchedulerConfig
+from pose_analyzer.serving.frame_analyser import FrameAnalyser
 from pose_analyzer.serving.frame_mailbox import FrameMailbox
+from pose_analyzer.serving.guarded_observer import GuardedObserver
+from pose_analyzer.serving.limits import require_whole
+from pose_analyzer.serving.live_frame import require_frame, require_time
 from pose_analyzer.serving.live_stream import (
     DetectedFrame,
     FramePipeline,
@@ -33,8 +35,8 @@ from pose_analyzer.serving.live_stream import (
 )
 from pose_analyzer.serving.observer import NO_OBSERVER, Observer
 from pose_analyzer.serving.ordered_pool import Lane, OrderedPool
-from pose_analyzer.serving.result_queue import LiveResult, ResultQueue
-from pose_analyzer.serving.scheduling_loop import MOST_UNANALYSED, SchedulingLoop
+from pose_analyzer.serving.result_queue import ResultQueue
+from pose_analyzer.serving.scheduling_loop import SchedulingLoop
 from pose_analyzer.serving.source_readers import SourceReaders
 from pose_analyzer.serving.stream_ledger import StreamCounts
 from pose_analyzer.serving.stream_registry import StreamRegistry
@@ -66,6 +68,12 @@ class ProcessorConfig:
     idle_s: float = math.inf
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
 
+    def __post_init__(self) -> None:
+        require_whole("max_batch", self.max_batch, 1)
+        require_whole("n_workers", self.n_workers, 1)
+        if not self.idle_s > 0.0:
+            raise ValueError(f"idle_s must be above 0, got {self.idle_s}")
+
 
 class MultiStreamProcessor(Closing):
     """Analyses live streams with one detector. A context manager: leaving it closes it.
@@ -78,7 +86,7 @@ class MultiStreamProcessor(Closing):
     config : ProcessorConfig, optional
         Sizes and times.
     observer : Observer, optional
-        Is told stage times, drops, batches and streams.
+        Is told stage times, drops, batches and streams. If it raises, that is logged once.
     clock : callable, optional
         Monotonic seconds: the clock of ``captured_s``.
 
@@ -101,10 +109,11 @@ class MultiStreamProcessor(Closing):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config or ProcessorConfig()
-        self._observer = observer
         self._clock = clock
+        observer = GuardedObserver(observer)
         self._mailbox: FrameMailbox[QueuedFrame] = FrameMailbox()
         self._streams = StreamRegistry(self._mailbox, observer)
+        self._analyser = FrameAnalyser(self._mailbox, self._streams, observer, clock)
         self._pool: OrderedPool[DetectedFrame] = OrderedPool(self._config.n_workers)
         self._loop = SchedulingLoop(
             mailbox=self._mailbox,
@@ -117,7 +126,7 @@ class MultiStreamProcessor(Closing):
             idle_s=self._config.idle_s,
         )
         self._readers = SourceReaders(self.push, self._streams, observer)
-        self._streams.on_closed = self._readers.end
+        self._streams.on_closed = self._let_go
         self._lock = threading.Lock()
         self._is_closed = False
         self._thread = threading.Thread(target=self._loop.run, name="scheduler", daemon=True)
@@ -157,12 +166,12 @@ class MultiStreamProcessor(Closing):
             If the processor is closed.
         """
         config = config or StreamConfig()
-        lane: Lane[DetectedFrame] = Lane(self._analyse)
+        lane: Lane[DetectedFrame] = Lane(self._analyser.analyse)
         results = ResultQueue(config.depth, on_taken=lambda: self._pool.wake(lane))
-        if sink is None and config.is_lossless:
-            lane.may_run = lambda: results.has_room
         target = results if sink is None else sink
-        self._streams.add(LiveStream(stream_id, pipeline, config, self._clock(), target, lane))
+        stream = LiveStream(stream_id, pipeline, config, self._clock(), target, lane)
+        lane.may_run = lambda: stream.has_room or stream.is_stopped
+        self._streams.add(stream)
         return results
 
     def push(self, stream_id: str, frame: AnyFrame, captured_s: float | None = None) -> bool:
@@ -174,7 +183,8 @@ class MultiStreamProcessor(Closing):
             An open stream.
         frame : Frame or JpegFrame
             Its image is kept until it is analysed, and must not be changed. JPEG waits as it is,
-            and is decoded with its batch.
+            and is decoded with its batch. One whose time is not later than the last, or far ahead
+            of it, is a bad frame; after some of these the stream follows its sender's new clock.
         captured_s : float, optional
             When it was captured, on the processor's clock; now by default.
 
@@ -187,18 +197,21 @@ class MultiStreamProcessor(Closing):
         ------
         StreamClosedError
             If no such stream is open, any more.
+        TypeError, ValueError
+            If it is no frame at all, or ``captured_s`` is no time; then nothing is counted.
         """
+        require_frame(frame)
+        if captured_s is not None:
+            require_time("captured_s", captured_s)
         stream = self._streams.get(stream_id)
         stream.ledger.push()
         with stream.push_lock:
-            now_s = self._clock()
-            cause = stream.refusal(frame, now_s)
-            if cause is None:
-                queued = QueuedFrame(stream, frame, now_s if captured_s is None else captured_s)
-                replaced = self._mailbox.put(stream_id, queued, self._clock)
-                if replaced:
-                    self._streams.drop(stream, "replaced", len(replaced))
-                cause = "closed" if replaced is None else None
+            admitted = stream.admit(frame, self._clock(), captured_s)
+            cause = (
+                self._streams.put(admitted, self._clock)
+                if isinstance(admitted, QueuedFrame)
+                else admitted
+            )
         if cause is not None:
             self._streams.drop(stream, cause)
         return cause is None
@@ -207,22 +220,28 @@ class MultiStreamProcessor(Closing):
         """Read a source into an open stream, in a thread of its own, at the source's pace.
 
         When it ends, the stream is closed after its last frame; when it raises, with that error.
+        The source belongs to the stream from now on, and is closed with it.
 
         Parameters
         ----------
         stream_id : str
             An open stream.
         source : iterable of Frame or JpegFrame
-            A camera, a network stream, a file. Its ``close``, if it has one, is called as soon as
-            the stream is closed, by another thread, and should end a read under way. The observer
-            is told its ``decode_s``, if it has that: the seconds that decoding took.
+            A camera, a network stream, a file. Its ``close``, if it has one, is called when it has
+            ended or failed, or as soon as the stream is closed: then by another thread, and should
+            end a read under way. The observer is told its ``decode_s``, if it has that: the seconds
+            that decoding took.
         """
         self._readers.start(self._streams.get(stream_id), source)
 
     def close_stream(self, stream_id: str) -> None:
-        """Close a stream and its source: what waits is dropped, what was detected is delivered."""
-        with contextlib.suppress(StreamClosedError):
-            self._streams.close(self._streams.get(stream_id), None)
+        """Close a stream and its source: what waits is dropped, what was detected is delivered.
+
+        One whose source has ended is closed too, and does not wait for its last frames.
+        """
+        stream = self._streams.find(stream_id)
+        if stream is not None:
+            self._streams.close(stream, None)
 
     def stream_states(self) -> Sequence[StreamState]:
         """Return the open streams, in the order in which they were opened."""
@@ -249,11 +268,13 @@ class MultiStreamProcessor(Closing):
     def close(self, timeout_s: float = 5.0) -> None:
         """Stop. What was detected is delivered, every client is told the end, threads are joined.
 
+        A client, a source or a pipeline may call it, too; its own thread goes on when it returns.
+
         Parameters
         ----------
         timeout_s : float
-            At most so long in all. A source that does not return from a read by then is left
-            behind, with an error in the log.
+            At most so long in all. Whoever does not return by then, as a source from a read, is
+            left behind, and named with its streams in the log.
         """
         end_s = time.monotonic() + timeout_s
         with self._lock:
@@ -263,40 +284,14 @@ class MultiStreamProcessor(Closing):
         self._streams.close_all()
         self._loop.is_stopped = True
         self._mailbox.wake()
-        self._thread.join(max(0.0, end_s - time.monotonic()))
-        alive = self._readers.join(end_s)
-        is_done = self._pool.close(max(0.0, end_s - time.monotonic()))
+        alive = join_threads([self._thread], end_s) + self._readers.join(end_s)
+        alive += self._pool.close(end_s)
         self._loop.is_abandoned = True
-        self._streams.give_up()
-        if self._thread.is_alive():
-            alive.append(self._thread.name)
-        if alive or not is_done:
-            logger.error("still at work after %.1f s: %s", timeout_s, ", ".join(alive))
+        stuck = self._streams.give_up()
+        if alive:
+            names = f"{', '.join(alive)}; streams: {', '.join(stuck) or 'none'}"
+            logger.error("still at work after %.1f s: %s", timeout_s, names)
 
-    def _analyse(self, detected: DetectedFrame) -> None:
-        queued = detected.queued
-        stream, frame = queued.stream, queued.frame
-        if len(stream.lane.items) >= MOST_UNANALYSED - 1:
-            self._mailbox.wake()
-        if stream.is_failed or self._loop.is_abandoned:
-            self._streams.drop(stream, "closed")
-            return
-        started_s = self._clock()
-        try:
-            analysis = stream.pipeline.update(detected.detections, frame.index, frame.time_s)
-            done_s = self._clock()
-            n_displaced = stream.deliver(
-                LiveResult(stream.stream_id, frame, analysis, queued.captured_s, done_s)
-            )
-        except Exception as exc:
-            logger.exception("stream %r ends: its analysis failed", stream.stream_id)
-            stream.is_failed = True
-            error = stream.failure(f"its analysis of frame {frame.index}", exc)
-            self._streams.close(stream, error)
-            self._streams.drop(stream, "failed")
-            return
-        self._observer.stage("analyse", done_s - started_s)
-        self._observer.stage("end_to_end", done_s - queued.captured_s)
-        if n_displaced > 0:
-            self._observer.dropped("backpressure", n_displaced)
-        self._streams.end_if_done(stream)
+    def _let_go(self, stream: LiveStream) -> None:
+        self._readers.end(stream)
+        self._pool.wake(stream.lane)

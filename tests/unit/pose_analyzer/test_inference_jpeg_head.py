@@ -65,3 +65,9 @@ def test_a_file_becomes_a_frame_undecoded() -> None:
 def test_what_is_no_file_of_the_kind_is_refused_with_its_number(data: bytes) -> None:
     with pytest.raises(VideoError, match=rf"frame 3 \({len(data)} bytes\) is no whole JPEG"):
         jpeg_frame(data, 0.5, 3)
+
+
+@pytest.mark.parametrize("data", [None, "text", np.zeros(9, np.uint8), bytearray(b"\xff\xd8")])
+def test_what_is_no_file_is_refused_by_its_type(data: bytes) -> None:
+    with pytest.raises(TypeError, match=f"data must be bytes, got {type(data).__name__}"):
+        jpeg_frame(data, 0.0, 0)

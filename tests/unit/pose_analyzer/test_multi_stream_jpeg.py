@@ -89,6 +89,13 @@ class Noting:
         """Pass over it."""
 
 
+@pytest.fixture(autouse=True)
+def _no_observer_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    messages = [record.getMessage() for record in caplog.get_records("call")]
+    assert not [message for message in messages if message.startswith("the observer")]
+
+
 def pipeline() -> StreamPipeline:
     return StreamPipeline(load_exercise("squat"))
 

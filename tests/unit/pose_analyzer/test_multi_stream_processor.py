@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from live_streams import (
+    EVERY,
+    POISON,
+    WAIT_S,
+    Client,
+    CountingObserver,
+    FakeDetector,
+    frame,
+    pipeline,
+)
 
 from pose_analyzer.errors import (
     DetectorError,
@@ -16,91 +25,10 @@ from pose_analyzer.errors import (
     StreamIdleError,
     VideoError,
 )
-from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.multi_stream_processor import MultiStreamProcessor, ProcessorConfig
-from pose_analyzer.pipeline import StreamPipeline
 from pose_analyzer.serving.live_stream import StreamConfig
-from pose_analyzer.serving.observer import DropCause, Stage
 from pose_analyzer.serving.result_queue import LiveResult, StreamEnd
 from pose_analyzer.types import Frame, FrameAnalysis, PoseDetections
-
-WAIT_S = 10.0
-POISON = 13
-EVERY = StreamConfig(policy="every_frame", depth=4)
-
-
-def frame(index: int, mark: int = 0, time_s: float | None = None) -> Frame:
-    image = np.full((4, 4, 3), mark, np.uint8)
-    return Frame(image, index / 30.0 if time_s is None else time_s, index)
-
-
-class FakeDetector:
-    """Sees nobody; fails on poisoned frames; can be held."""
-
-    def __init__(self) -> None:
-        self.is_free = threading.Event()
-        self.is_free.set()
-        self.is_called = threading.Event()
-        self.batches: list[int] = []
-        self.max_batch = 16
-
-    def detect(self, frames: Sequence[Frame]) -> list[PoseDetections]:
-        self.is_called.set()
-        assert self.is_free.wait(WAIT_S)
-        self.batches.append(len(frames))
-        if any(item.image[0, 0, 0] == POISON for item in frames):
-            raise DetectorError("cannot read this frame")
-        return [PoseDetections.empty() for _ in frames]
-
-
-@dataclass
-class Client:
-    """Takes what a stream sends."""
-
-    results: list[LiveResult] = field(default_factory=list)
-    ends: list[StreamEnd] = field(default_factory=list)
-    has_ended: threading.Event = field(default_factory=threading.Event)
-
-    def __call__(self, event: LiveResult | StreamEnd) -> None:
-        if isinstance(event, StreamEnd):
-            self.ends.append(event)
-            self.has_ended.set()
-        else:
-            self.results.append(event)
-
-    @property
-    def indices(self) -> list[int]:
-        assert self.has_ended.wait(WAIT_S)
-        return [result.frame.index for result in self.results]
-
-
-class CountingObserver:
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.stages: dict[Stage, int] = {}
-        self.drops: dict[DropCause, int] = {}
-        self.n_live: list[int] = []
-
-    def stage(self, stage: Stage, seconds: float) -> None:
-        assert seconds >= 0.0
-        with self.lock:
-            self.stages[stage] = self.stages.get(stage, 0) + 1
-
-    def dropped(self, cause: DropCause, n: int = 1) -> None:
-        with self.lock:
-            self.drops[cause] = self.drops.get(cause, 0) + n
-
-    def batch(self, n_frames: int, capacity: int) -> None:
-        assert 1 <= n_frames <= capacity
-
-    def streams(self, n_live: int) -> None:
-        with self.lock:
-            self.n_live.append(n_live)
-
-    def vram(self, used_bytes: int, total_bytes: int) -> None:
-        raise AssertionError(f"nobody measured {used_bytes} of {total_bytes} bytes")
 
 
 class BrokenPipeline:
@@ -112,8 +40,11 @@ class BrokenPipeline:
         return pipeline().update(detections, index, time_s)
 
 
-def pipeline() -> StreamPipeline:
-    return StreamPipeline(load_exercise("squat"))
+@pytest.fixture(autouse=True)
+def _no_observer_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    messages = [record.getMessage() for record in caplog.get_records("call")]
+    assert not [message for message in messages if message.startswith("the observer")]
 
 
 @pytest.fixture
@@ -175,7 +106,10 @@ def test_a_newer_frame_replaces_the_one_that_waits(
         frame(1, time_s=float("nan")),
         frame(1, time_s=0.0),
         frame(1, time_s=-1.0),
+        frame(1, time_s=10**400),
         Frame(None, 0.5, 1),  # type: ignore[arg-type]
+        Frame(frame(1).image, None, 1),  # type: ignore[arg-type]
+        Frame(frame(1).image, "soon", 1),  # type: ignore[arg-type]
     ],
 )
 def test_a_bad_frame_is_refused_and_the_stream_goes_on(

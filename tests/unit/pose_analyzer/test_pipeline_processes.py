@@ -255,6 +255,17 @@ def test_closing_ends_a_process_that_hangs() -> None:
         processes.open(SQUAT)
 
 
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="processes cannot be stopped here")
+def test_closing_does_not_wait_for_a_process_that_is_stopped() -> None:
+    processes = PipelineProcesses(1)
+    process = process_of(processes.open(Teller))
+    os.kill(process, signal.SIGSTOP)
+    assert os.waitid(os.P_PID, process, os.WSTOPPED) is not None
+    started_s = time.monotonic()
+    processes.close(timeout_s=10.0)
+    assert time.monotonic() - started_s < 3.0
+
+
 def test_no_process_is_too_few() -> None:
     with pytest.raises(ValueError, match="n_processes must be at least 0, got -1"):
         PipelineProcesses(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -174,10 +175,21 @@ def test_pushed_is_always_the_sum_of_what_became_of_it(steps: list[str]) -> None
     assert counts.pushed == counts.delivered + sum(counts.dropped.values()) + counts.in_flight
 
 
-def test_a_stream_is_configured_within_limits() -> None:
-    for wrong in ({"priority": 11}, {"budget_s": 0.0}, {"policy": "some"}, {"depth": 0}):
-        with pytest.raises(ValueError, match="must be"):
-            StreamConfig(**wrong)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"priority": 11},
+        {"priority": 1.5},
+        {"budget_s": 0.0},
+        {"stale_s": float("nan")},
+        {"policy": "some"},
+        {"depth": 0},
+        {"depth": 1.5},
+    ],
+)
+def test_a_stream_is_configured_within_limits(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        StreamConfig(**wrong)  # type: ignore[arg-type]
 
 
 # Workers.
@@ -205,7 +217,7 @@ def test_each_lane_keeps_its_order_and_none_waits_for_another() -> None:
     assert all_free.wait(WAIT_S)
     assert done["held"] == []
     is_free.set()
-    assert pool.close(WAIT_S)
+    assert pool.close(time.monotonic() + WAIT_S) == []
     assert done == {"held": list(range(100)), "free": list(range(100))}
 
 
@@ -217,7 +229,7 @@ def test_a_lane_that_may_not_run_waits_until_it_is_woken() -> None:
     may_run.set()
     pool.wake(lane)
     assert done.wait(WAIT_S)
-    assert pool.close(WAIT_S)
+    assert pool.close(time.monotonic() + WAIT_S) == []
 
 
 def test_a_lane_goes_on_after_an_error(caplog: pytest.LogCaptureFixture) -> None:
@@ -226,7 +238,7 @@ def test_a_lane_goes_on_after_an_error(caplog: pytest.LogCaptureFixture) -> None
     lane: Lane[int] = Lane(lambda item: done.append(1.0 / item))
     for item in (1, 0, 2):
         pool.submit(lane, item)
-    assert pool.close(WAIT_S)
+    assert pool.close(time.monotonic() + WAIT_S) == []
     assert done == [1.0, 0.5]
     assert "its lane goes on" in caplog.text
 

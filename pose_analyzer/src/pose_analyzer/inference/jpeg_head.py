@@ -32,7 +32,12 @@ def jpeg_frame(data: bytes, time_s: float, index: int) -> JpegFrame:
     ------
     VideoError
         If it is no JPEG, was cut off, or claims more than `MOST_PIXELS`.
+    TypeError
+        If it is not `bytes`.
     """
+    found: object = data
+    if not isinstance(found, bytes):
+        raise TypeError(f"data must be bytes, got {type(found).__name__}")
     size = jpeg_size(data)
     if size is None:
         raise VideoError(

@@ -8,17 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, get_args
 
-import numpy as np
-
 from pose_analyzer.errors import PoseAnalyzerError, StreamError
 from pose_analyzer.serving.arrival_rate import ArrivalRate
 from pose_analyzer.serving.batch_scheduler import MOST_PRIORITY
+from pose_analyzer.serving.limits import require_whole
+from pose_analyzer.serving.live_frame import is_picture
 from pose_analyzer.serving.observer import DropCause
 from pose_analyzer.serving.ordered_pool import Lane
 from pose_analyzer.serving.result_queue import LiveResult, ResultQueue, StreamEnd
 from pose_analyzer.serving.stream_ledger import StreamLedger
 from pose_analyzer.serving.stream_state import StreamState
-from pose_analyzer.types import AnyFrame, FrameAnalysis, JpegFrame, PoseDetections
+from pose_analyzer.serving.stream_timeline import StreamTimeline
+from pose_analyzer.types import AnyFrame, FrameAnalysis, PoseDetections
 
 StreamPolicy = Literal["newest", "every_frame"]
 Sink = Callable[[LiveResult | StreamEnd], None]
@@ -64,15 +65,13 @@ class StreamConfig:
     depth: int = 1
 
     def __post_init__(self) -> None:
-        if not -MOST_PRIORITY <= self.priority <= MOST_PRIORITY:
-            raise ValueError(f"priority must be in [-10, 10], got {self.priority}")
+        require_whole("priority", self.priority, -MOST_PRIORITY, MOST_PRIORITY)
+        require_whole("depth", self.depth, 1)
         for name, value in (("budget_s", self.budget_s), ("stale_s", self.stale_s)):
             if not value > 0.0:
                 raise ValueError(f"{name} must be above 0, got {value}")
         if self.policy not in get_args(StreamPolicy):
             raise ValueError(f"policy must be one of {get_args(StreamPolicy)}, got {self.policy!r}")
-        if self.depth < 1:
-            raise ValueError(f"depth must be at least 1, got {self.depth}")
 
     @property
     def is_lossless(self) -> bool:
@@ -82,10 +81,23 @@ class StreamConfig:
 
 @dataclass(frozen=True, slots=True)
 class QueuedFrame:
-    """A frame on its way, with its stream and the time of its capture."""
+    """A frame on its way.
+
+    Attributes
+    ----------
+    stream : LiveStream
+        Whose it is.
+    frame : Frame or JpegFrame
+        As it was pushed.
+    time_s : float
+        Its time on the `StreamTimeline` of its stream.
+    captured_s : float
+        When it was captured, on the clock of the processor.
+    """
 
     stream: LiveStream
     frame: AnyFrame
+    time_s: float
     captured_s: float
 
 
@@ -125,6 +137,8 @@ class LiveStream:
         Whether its frames are dropped to save GPU memory.
     is_closed : bool
         Whether it takes no more frames.
+    is_stopped : bool
+        Whether frames that its client has no room for are dropped.
     is_failed : bool
         Whether the frames on their way are dropped, too.
     error : PoseAnalyzerError or None
@@ -142,27 +156,34 @@ class LiveStream:
     max_fps: float | None = None
     is_suspended: bool = False
     is_closed: bool = False
+    is_stopped: bool = False
     is_failed: bool = False
     error: PoseAnalyzerError | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _is_delivering: bool = False
+    _is_given_up: bool = False
     _rate: ArrivalRate = field(default_factory=ArrivalRate)
     _last_frame_s: float | None = None
-    _last_time_s: float = -math.inf
+    _timeline: StreamTimeline = field(default_factory=StreamTimeline)
     _due_s: float = -math.inf
 
-    def refusal(self, frame: AnyFrame, now_s: float) -> DropCause | None:
-        """Take that a frame arrived; return why it is refused, or None if it may pass."""
+    def admit(
+        self, frame: AnyFrame, now_s: float, captured_s: float | None
+    ) -> QueuedFrame | DropCause:
+        """Take that a frame arrived; return it for the mailbox, or why it is refused."""
         with self._lock:
             self._rate.add(now_s)
             self._last_frame_s = now_s
-            if not (is_picture(frame) and frame.time_s > self._last_time_s):
+            if not is_picture(frame):
                 return "bad_frame"
             if self.is_closed:
                 return "closed"
-            self._last_time_s = frame.time_s
+            time_s = self._timeline.place(frame.time_s, now_s)
+            if time_s is None:
+                return "bad_frame"
             if self.is_suspended or not self._is_due(now_s):
                 return "vram"
-            return None
+        return QueuedFrame(self, frame, time_s, now_s if captured_s is None else captured_s)
 
     def state(self) -> StreamState:
         """Return what is known of it."""
@@ -179,6 +200,8 @@ class LiveStream:
 
     def failure(self, what: str, exc: Exception) -> StreamError:
         """Return what its client is told when something of it failed."""
+        if isinstance(exc, StreamError):
+            return exc  # It says the same, and what to do.
         error = StreamError(
             f"stream {self.stream_id!r} ended, because {what} failed "
             f"({type(exc).__name__}: {exc}); open it again"
@@ -192,15 +215,43 @@ class LiveStream:
         with self._lock:
             return self.opened_s if self._last_frame_s is None else self._last_frame_s
 
-    def deliver(self, result: LiveResult) -> int:
-        """Give a result to the client; return how many that waited it displaced."""
-        if isinstance(self.sink, ResultQueue):
-            n_displaced = self.sink.put(result)
-        else:
-            self.sink(result)
-            n_displaced = 0
-        self.ledger.deliver(n_displaced)
+    @property
+    def has_room(self) -> bool:
+        """Whether its client takes a result without losing one that it must get."""
+        is_full = isinstance(self.sink, ResultQueue) and not self.sink.has_room
+        return not (self.config.is_lossless and is_full)
+
+    def deliver(self, result: LiveResult) -> int | None:
+        """Give a result to the client; return how many that waited it displaced.
+
+        None if the stream was given up, and so nothing was given.
+        """
+        n_displaced: int | None = None
+        with self._lock:
+            if self._is_given_up:
+                return None
+            self._is_delivering = True
+        try:
+            n_displaced = self._give(result)
+        finally:
+            with self._lock:
+                self._is_delivering = False
+                if n_displaced is not None:
+                    self.ledger.deliver(n_displaced)
         return n_displaced
+
+    def give_up(self) -> int:
+        """Count what is in flight as dropped, but for a result that the client is taking.
+
+        Returns
+        -------
+        int
+            How many frames that were.
+        """
+        with self._lock:
+            self._is_given_up = True
+            in_flight = self.ledger.counts().in_flight
+            return self.ledger.drop("closed", in_flight - int(self._is_delivering))
 
     def end(self) -> None:
         """Tell the client that nothing more will come, and why."""
@@ -209,6 +260,12 @@ class LiveStream:
             self.sink.end(end)
         else:
             self.sink(end)
+
+    def _give(self, result: LiveResult) -> int:
+        if isinstance(self.sink, ResultQueue):
+            return self.sink.put(result)
+        self.sink(result)
+        return 0
 
     def _is_due(self, now_s: float) -> bool:
         if self.max_fps is None:
@@ -219,23 +276,3 @@ class LiveStream:
         # From when it was due, so that jitter does not lower the rate, unless it paused.
         self._due_s = max(self._due_s + interval_s, now_s + (1.0 - _EARLY_SHARE) * interval_s)
         return True
-
-
-def is_picture(frame: AnyFrame) -> bool:
-    """Return whether a frame is what the detectors take: uint8, (H, W, 3), not empty, timed.
-
-    Of a JPEG nothing is decoded here: whether it is one shows when its turn has come.
-    """
-    if not math.isfinite(frame.time_s):
-        return False
-    if isinstance(frame, JpegFrame):
-        data: object = frame.data
-        return isinstance(data, bytes) and len(data) > 0
-    image: object = frame.image
-    return (
-        isinstance(image, np.ndarray)
-        and image.dtype == np.uint8
-        and image.ndim == 3
-        and image.shape[2] == 3
-        and image.size > 0
-    )

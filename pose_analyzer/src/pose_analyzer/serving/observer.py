@@ -14,8 +14,8 @@ DROP_CAUSES: Final[tuple[DropCause, ...]] = get_args(DropCause)
 
 ``replaced`` by a newer one of its stream, ``stale`` when its turn came, shed to save GPU memory
 (``vram``), its result was not taken before the next (``backpressure``), it was no picture
-(``bad_frame``), the detector or the analysis failed on it (``failed``), or its stream was closed
-before its turn (``closed``).
+or its time was wrong (``bad_frame``), the detector or the analysis failed on it (``failed``), or
+its stream was closed before its turn (``closed``).
 """
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from pose_analyzer.lifetime import join_threads
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,9 @@ class OrderedPool(Generic[ItemT]):
             raise ValueError(f"n_workers must be at least 1, got {n_workers}")
         self._changed = threading.Condition()
         self._queue: deque[Lane[ItemT]] = deque()
-        self._n_busy = 0
+        self._at_work: set[threading.Thread] = set()
         self._is_closing = False
+        self._is_abandoned = False
         self._threads = [
             threading.Thread(target=self._work, name=f"analysis {index}", daemon=True)
             for index in range(n_workers)
@@ -68,16 +70,24 @@ class OrderedPool(Generic[ItemT]):
         with self._changed:
             self._queue_up(lane)
 
-    def close(self, timeout_s: float) -> bool:
-        """Work off what can run, stop the threads, and return whether all ended in time."""
-        end_s = time.monotonic() + timeout_s
+    def close(self, end_s: float) -> list[str]:
+        """Work off what can run, stop the threads, and return the names of those still at work.
+
+        What calls this may be work of the pool: its thread is not waited for.
+
+        Parameters
+        ----------
+        end_s : float
+            Until when, on the clock of `time.monotonic`.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: not self._queue and self._n_busy == 0, timeout_s)
             self._is_closing = True
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join(max(0.0, end_s - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        join_threads(self._threads, end_s)
+        with self._changed:
+            self._is_abandoned = True
+            others = self._at_work - {threading.current_thread()}
+        return sorted(thread.name for thread in others)
 
     def _queue_up(self, lane: Lane[ItemT]) -> None:
         if lane.items and not lane.is_queued:
@@ -86,28 +96,25 @@ class OrderedPool(Generic[ItemT]):
             self._changed.notify()
 
     def _next(self) -> tuple[Lane[ItemT], ItemT] | None:
-        """Return a lane that may run, with its next item; None when the pool is closed."""
+        """Return a lane that may run, with its next item; None when there will be no more."""
         with self._changed:
-            while not self._is_closing:
-                was_blocked = False
+            while not self._is_abandoned:
                 while self._queue:
                     lane = self._queue.popleft()
                     if lane.may_run():
-                        self._n_busy += 1
+                        self._at_work.add(threading.current_thread())
                         return lane, lane.items.popleft()
                     lane.is_queued = False
-                    was_blocked = True
-                if was_blocked:
-                    self._changed.notify_all()  # Whoever closes waits for an empty queue.
+                if self._is_closing:
+                    return None
                 self._changed.wait()
             return None
 
     def _done(self, lane: Lane[ItemT]) -> None:
         with self._changed:
-            self._n_busy -= 1
+            self._at_work.discard(threading.current_thread())
             lane.is_queued = False
             self._queue_up(lane)
-            self._changed.notify_all()
 
     def _work(self) -> None:
         while (task := self._next()) is not None:

@@ -249,9 +249,7 @@ class PipelineProcesses(Closing):
             alive = [worker.process for worker in self._workers]
             self._workers = []
         for process in alive:
-            process.terminate()
-        alive = _left(alive, end_s - 0.5 * timeout_s)
-        for process in alive:
+            # They keep nothing, and one that is stopped or busy would not hear a request to end.
             process.kill()
         alive = _left(alive, end_s)
         if alive:

@@ -28,7 +28,8 @@ class LiveResult:
         The frame itself, as it was pushed, so that the skeleton can be drawn on the picture that
         it belongs to.
     analysis : FrameAnalysis
-        What is known after it.
+        What is known after it. Its ``time_s`` is that of the frame, or later if the sender's clock
+        was set anew since the stream was opened.
     captured_s, done_s : float
         When it was captured and when the analysis was done, on the clock of the processor.
     """

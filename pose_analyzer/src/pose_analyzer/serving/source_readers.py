@@ -6,12 +6,12 @@ import contextlib
 import logging
 import math
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from pose_analyzer.errors import PoseAnalyzerError, StreamClosedError
+from pose_analyzer.lifetime import join_threads
 from pose_analyzer.live_source import decode_seconds
 from pose_analyzer.serving.live_stream import LiveStream
 from pose_analyzer.serving.observer import Observer
@@ -58,19 +58,15 @@ class SourceReaders:
 
     def end(self, stream: LiveStream) -> None:
         """Close the sources of a stream, and do not wait for that: a close may hang."""
-        with self._lock:
-            sources = self._sources.pop(stream, [])
-        closable = [source for source in sources if isinstance(source, _Closable)]
-        if closable:
-            self._spawn(f"closer {stream.stream_id}", lambda: _close(closable))
+        sources = self._take(stream)
+        if any(isinstance(source, _Closable) for source in sources):
+            self._spawn(f"closer {stream.stream_id}", lambda: _close(sources))
 
     def join(self, end_s: float) -> list[str]:
         """Wait for all threads until a time; return the names of those that are still at work."""
         with self._lock:
             threads = list(self._threads)
-        for thread in threads:
-            thread.join(max(0.0, end_s - time.monotonic()))
-        return [thread.name for thread in threads if thread.is_alive()]
+        return join_threads(threads, end_s)
 
     def _spawn(self, name: str, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work, name=name, daemon=True)
@@ -90,23 +86,31 @@ class SourceReaders:
                     self.observer.stage("decode", seconds)
                 self.push(stream.stream_id, frame)
         except StreamClosedError:
-            return
+            pass
         except PoseAnalyzerError as exc:
             error = exc
         except Exception as exc:
             logger.exception("stream %r ends: its source failed", stream.stream_id)
             error = stream.failure("its source", exc)
         finally:
-            with self._lock:
-                self._sources.pop(stream, None)
-        self.streams.drain(stream, error)
+            # First, lest the client wait for a close that hangs.
+            self.streams.drain(stream, error)
+            _close(self._take(stream))
+            if isinstance(source, Generator):
+                _close([source])  # Nobody else could while it ran.
+
+    def _take(self, stream: LiveStream) -> Sequence[Iterable[AnyFrame]]:
+        """Return the sources of a stream that nobody has closed, to whoever closes them."""
+        with self._lock:
+            return self._sources.pop(stream, [])
 
 
-def _close(sources: Iterable[_Closable]) -> None:
+def _close(sources: Iterable[Iterable[AnyFrame]]) -> None:
     for source in sources:
         try:
-            # A generator that another thread is in cannot be closed; it ends with its next frame.
+            # A generator that another thread is in cannot be closed: that thread will do it.
             with contextlib.suppress(ValueError):
-                source.close()
+                if isinstance(source, _Closable):
+                    source.close()
         except Exception:
             logger.exception("a source cannot be closed; it is left behind")

@@ -46,10 +46,13 @@ class StreamLedger:
         with self._lock:
             self._pushed += 1
 
-    def drop(self, cause: DropCause, n: int = 1) -> None:
-        """Count frames that will not be analysed."""
+    def drop(self, cause: DropCause, n: int = 1) -> int:
+        """Count frames that will not be analysed, and return how many: none twice."""
         with self._lock:
-            self._dropped[cause] += n
+            n = min(n, self._in_flight())
+            if n > 0:
+                self._dropped[cause] += n
+            return n
 
     def deliver(self, n_displaced: int = 0) -> None:
         """Count a result that was given on, and those that it pushed out of the client's slot."""
@@ -62,5 +65,7 @@ class StreamLedger:
         """Return all counts, taken at one moment."""
         with self._lock:
             dropped = dict(self._dropped)
-            in_flight = self._pushed - self._delivered - sum(dropped.values())
-            return StreamCounts(self._pushed, self._delivered, dropped, in_flight)
+            return StreamCounts(self._pushed, self._delivered, dropped, self._in_flight())
+
+    def _in_flight(self) -> int:
+        return self._pushed - self._delivered - sum(self._dropped.values())

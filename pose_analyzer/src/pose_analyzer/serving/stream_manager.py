@@ -17,6 +17,7 @@ from typing import Protocol
 
 from pose_analyzer.errors import CapacityError, StreamClosedError
 from pose_analyzer.lifetime import Closing
+from pose_analyzer.serving.guarded_observer import GuardedObserver
 from pose_analyzer.serving.load_shedding import Action, LimitRate, SheddingPolicy, Suspend
 from pose_analyzer.serving.observer import NO_OBSERVER, Observer
 from pose_analyzer.serving.stream_state import StreamState
@@ -144,7 +145,7 @@ class StreamManager(Closing):
         self._vram = vram
         self._policy = policy
         self._config = StreamManagerConfig() if config is None else config
-        self._observer = observer
+        self._observer = GuardedObserver(observer)
         self._clock = clock
         self._lock = threading.Lock()
         self._stopped = threading.Event()

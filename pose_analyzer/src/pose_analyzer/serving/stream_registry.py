@@ -64,16 +64,31 @@ class StreamRegistry:
         StreamClosedError
             If it is not open, or no longer.
         """
-        with self._lock:
-            stream = self._streams.get(stream_id)
+        stream = self.find(stream_id)
         if stream is None or stream.is_closed:
             raise StreamClosedError(f"stream {stream_id!r} is not open; open it first")
         return stream
+
+    def find(self, stream_id: str) -> LiveStream | None:
+        """Return a stream that is here, though it may take no more frames; None if none is."""
+        with self._lock:
+            return self._streams.get(stream_id)
 
     def live(self) -> list[LiveStream]:
         """Return the streams in the order in which they were opened."""
         with self._lock:
             return list(self._streams.values())
+
+    def put(self, queued: QueuedFrame, clock: Callable[[], float]) -> DropCause | None:
+        """Leave a frame in the mailbox; return why it could not be left, None if it was.
+
+        Waits for room if its stream loses no frame; the clock tells when it was left.
+        """
+        replaced = self._mailbox.put(queued.stream.stream_id, queued, clock)
+        if replaced is None:
+            return "closed"
+        self.drop(queued.stream, "replaced", len(replaced))
+        return None
 
     def drain(self, stream: LiveStream, error: PoseAnalyzerError | None) -> None:
         """Take no more frames; the stream ends when the last is done."""
@@ -83,8 +98,9 @@ class StreamRegistry:
         self.end_if_done(stream)
 
     def close(self, stream: LiveStream, error: PoseAnalyzerError | None) -> None:
-        """Take no more frames, and drop those that wait for the detector."""
+        """Take no more frames, and drop those that wait for the detector or for a slow client."""
         self.drain(stream, error)
+        stream.is_stopped = True
         self.on_closed(stream)
         self._leave(stream)
         self.end_if_done(stream)
@@ -96,18 +112,30 @@ class StreamRegistry:
         for stream in self.live():
             self.close(stream, None)
 
-    def give_up(self) -> None:
-        """End the streams whose frames are stuck somewhere, and count these as dropped."""
+    def give_up(self) -> list[str]:
+        """End the streams whose frames are stuck somewhere, and count these as dropped.
+
+        A client that is taking a result is told the end after it, by whoever gives it.
+
+        Returns
+        -------
+        list of str
+            The names of these streams.
+        """
         with self._lock:
             unended = list(self._unended)
         for stream in unended:
-            self.drop(stream, "closed", stream.ledger.counts().in_flight)
+            n_dropped = stream.give_up()
+            if n_dropped > 0:
+                self._observer.dropped("closed", n_dropped)
+            self.end_if_done(stream)
+        return sorted(stream.stream_id for stream in unended)
 
     def drop(self, stream: LiveStream, cause: DropCause, n: int = 1) -> None:
         """Count frames of a stream that will not be analysed."""
-        if n > 0:
-            stream.ledger.drop(cause, n)
-            self._observer.dropped(cause, n)
+        n_dropped = stream.ledger.drop(cause, n)
+        if n_dropped > 0:
+            self._observer.dropped(cause, n_dropped)
         self.end_if_done(stream)
 
     def end_if_done(self, stream: LiveStream) -> None:
