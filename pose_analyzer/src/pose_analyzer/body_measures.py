@@ -141,6 +141,20 @@ def height_difference(motion: RepMotion, part: str) -> Measured:
     return change_in(difference, way, motion.stature_px, points_confidence(motion, rows))
 
 
+def arm_height_difference(motion: RepMotion) -> Measured:
+    """Return by how much the height of one arm over the other changes, in statures.
+
+    The wrist counts twice, the elbow once: an arm that lags behind is lower at both, and both are
+    not mistaken together (chosen by us, see reports/form_scoring_validation.md).
+    """
+    wrists, elbows = rows_of("left_wrist", "right_wrist"), rows_of("left_elbow", "right_elbow")
+    y = motion.keypoints[..., 1]
+    difference = 2.0 * (y[:, wrists[0]] - y[:, wrists[1]]) + y[:, elbows[0]] - y[:, elbows[1]]
+    way = np.minimum(2.0 * signal_fraction(motion), 1.0)
+    confidence = points_confidence(motion, [*wrists, *elbows])
+    return change_in(difference / 3.0, way, motion.stature_px, confidence)
+
+
 def shoulder_tilt(motion: RepMotion) -> Measured:
     """Return by how much the shoulders tilt over hands that stay, in statures.
 
