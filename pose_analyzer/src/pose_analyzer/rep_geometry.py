@@ -149,18 +149,21 @@ def seen_at_turn(curve: FloatArray, motion: RepMotion) -> bool:
     return all(np.isnan(side).mean() <= SEEN_SHARE for side in sides)
 
 
-def change_over(curve: FloatArray, way: FloatArray) -> float:
+def change_over(curve: FloatArray, way: FloatArray, weight: FloatArray | None = None) -> float:
     """Return by how much a curve changes while ``way`` goes from 0 to 1, by least squares.
 
-    Every frame counts, so the noise of single frames averages out. NaN where fewer than half of
-    the frames were seen, or the way does not change.
+    Every frame counts, so the noise of single frames averages out; by its weight if there is one.
+    NaN where fewer than half of the frames were seen, or the way does not change.
     """
     seen = ~(np.isnan(curve) | np.isnan(way))
     if seen.sum() < max(3.0, SEEN_SHARE * curve.size):
         return float("nan")
-    from_mean = way[seen] - way[seen].mean()
-    spread = float(from_mean @ from_mean)
-    return float(from_mean @ curve[seen]) / spread if spread > 0.0 else float("nan")
+    share = np.ones(int(seen.sum())) if weight is None else weight[seen]
+    if not share.sum() > 0.0:
+        return float("nan")
+    from_mean = way[seen] - np.average(way[seen], weights=share)
+    spread = float(share @ np.square(from_mean))
+    return float((share * from_mean) @ curve[seen]) / spread if spread > 0.0 else float("nan")
 
 
 def angle_confidence(sigma_deg: float) -> float:

@@ -178,6 +178,32 @@ def test_elbows_that_contradict_a_tilt_leave_it_unmeasured() -> None:
     assert np.isnan(measure("shoulder_tilt", built(path, stroke(), 0.0)).value)
 
 
+def test_exchanged_knees_make_no_front_shin_lean(rep_motions: RepMotions) -> None:
+    motion = rep_motions(MotionSpec("lunge", 1), SIDE)[0]
+    keypoints = motion.keypoints.copy()
+    rows = [KEYPOINT_INDEX["left_knee"], KEYPOINT_INDEX["right_knee"]]
+    span = slice(motion.turn_idx - 2, None)
+    keypoints[span, rows] = keypoints[span, rows[::-1]]
+    keypoints[motion.turn_idx - 3, rows] = keypoints[motion.turn_idx - 3, rows].mean(axis=0)
+    exchanged = measure("front_shin_lean_deg", dataclasses.replace(motion, keypoints=keypoints))
+    expected = measure("front_shin_lean_deg", motion).value
+    assert exchanged.value < expected + 2.0
+
+
+def test_unsure_frames_hardly_make_one_hand_higher() -> None:
+    low, high = np.full(61, 500.0), 500.0 - 200.0 * stroke()
+    mistaken = high.copy()
+    mistaken[25:36] = 430.0
+    path = {"left_wrist": np.stack((low, high), axis=1)}
+    path["right_wrist"] = np.stack((low, mistaken), axis=1)
+    sure = built(path, stroke(), 0.0)
+    confidence = sure.confidence.copy()
+    confidence[25:36, KEYPOINT_INDEX["right_wrist"]] = 0.1
+    unsure = dataclasses.replace(sure, confidence=confidence)
+    name = "wrist_height_difference"
+    assert measure(name, unsure).value < 0.5 * measure(name, sure).value
+
+
 def test_a_repetition_that_stood_still_tells_nothing_of_the_tempo() -> None:
     there = minimum_jerk(np.linspace(0.0, 1.0, 31))
     back = 0.5 * (1.0 - minimum_jerk(np.linspace(0.0, 1.0, 25)))
