@@ -31,6 +31,8 @@ from pose_analyzer.types import FloatArray, PoseDetections, RepAnalysis
 
 REPS: Final = 6
 VIEWS: Final = {"side": 90.0, "front": 0.0}
+NEAR_M: Final = 4.0
+"""From here the raised hands of a person of 1.75 m are in the picture."""
 BRISK: Final = Tempo(away_s=0.5, turn_s=0.05, back_s=0.5, rest_s=0.1)
 """Of a jumping jack."""
 PRESSED: Final = Tempo(away_s=1.1, turn_s=0.2, back_s=1.0, rest_s=0.4)
@@ -120,9 +122,11 @@ def run(
     yaw_deg: float,
     athlete: Athlete | None = None,
     source: Source = noisy_detections,
+    distance_m: float = NEAR_M,
 ) -> Set:
     """Return what the pipeline says of a set."""
-    truth = synthesize(athlete or Athlete(), motion, Camera(yaw_deg=yaw_deg))
+    camera = Camera(yaw_deg=yaw_deg, distance_m=distance_m)
+    truth = synthesize(athlete or Athlete(), motion, camera)
     return judge(truth, source(truth, np.random.default_rng(motion.seed)))
 
 

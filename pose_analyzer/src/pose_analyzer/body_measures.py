@@ -137,8 +137,19 @@ def height_difference(motion: RepMotion, part: str) -> Measured:
     """
     rows = rows_of(f"left_{part}", f"right_{part}")
     difference = motion.keypoints[:, rows[0], 1] - motion.keypoints[:, rows[1], 1]
-    way = np.minimum(2.0 * signal_fraction(motion), 1.0)
-    return change_in(difference, way, motion.stature_px, points_confidence(motion, rows))
+    return _change_from_rest(motion, difference, rows)
+
+
+def arm_height_difference(motion: RepMotion) -> Measured:
+    """Return by how much the height of one arm over the other changes, in statures.
+
+    The wrist counts twice, the elbow once: an arm that lags behind is lower at both, and both are
+    not mistaken together (chosen by us, see reports/form_scoring_validation.md).
+    """
+    wrists, elbows = rows_of("left_wrist", "right_wrist"), rows_of("left_elbow", "right_elbow")
+    y = motion.keypoints[..., 1]
+    difference = 2.0 * (y[:, wrists[0]] - y[:, wrists[1]]) + y[:, elbows[0]] - y[:, elbows[1]]
+    return _change_from_rest(motion, difference / 3.0, [*wrists, *elbows])
 
 
 def shoulder_tilt(motion: RepMotion) -> Measured:
@@ -154,9 +165,22 @@ def shoulder_tilt(motion: RepMotion) -> Measured:
     return tilt
 
 
+def _change_from_rest(motion: RepMotion, curve: FloatArray, rows: list[int]) -> Measured:
+    """Return the change from rest to the far half, in statures; sure frames of the rows count more.
+
+    A hand before the body is taken for another place now and then, and the detector is then unsure.
+    """
+    way = np.minimum(2.0 * signal_fraction(motion), 1.0)
+    change = change_over(curve, way, motion.confidence[:, rows].min(axis=1))
+    return _sized(change, motion.stature_px, points_confidence(motion, rows))
+
+
 def change_in(curve: FloatArray, way: FloatArray, unit: float, confidence: float) -> Measured:
     """Return the size of a curve's change along a way, in a unit of length."""
-    change = change_over(curve, way)
+    return _sized(change_over(curve, way), unit, confidence)
+
+
+def _sized(change: float, unit: float, confidence: float) -> Measured:
     if np.isnan(change) or not unit > 0.0:
         return UNMEASURED
     return Measured(abs(change) / unit, confidence)

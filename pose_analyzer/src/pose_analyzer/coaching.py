@@ -116,7 +116,7 @@ class Coach:
         self._n_reps += 1
         sure = {
             fault.name: fault
-            for fault in _own_faults(one)
+            for fault in self._own_faults(one)
             if fault.name in self._specs and fault.confidence >= self._config.min_confidence
         }
         self._recent.append(sure)
@@ -126,6 +126,15 @@ class Coach:
             elif any(_could_show(spec, one) for spec in self._specs[name]):
                 self._clean[name] = self._clean.get(name, 0) + 1
         return True
+
+    def _own_faults(self, one: RepAnalysis) -> tuple[Fault, ...]:
+        """Return the faults of a repetition; being cut short is one, where the view shows it."""
+        if not one.rep.is_partial:
+            return one.faults
+        others = tuple(fault for fault in one.faults if fault.name != PARTIAL_FAULT)
+        if not any(_is_in_view(spec, one) for spec in self._specs.get(PARTIAL_FAULT, ())):
+            return others
+        return (*others, Fault(PARTIAL_FAULT, 1.0, one.seen, "turned back before the far end"))
 
     def _correction(self, time_s: float) -> Cue | None:
         """Return the most urgent cue that is due for a fault of the latest repetition."""
@@ -169,19 +178,15 @@ class Coach:
         return Cue(time_s, "praise", spec.praise, spec.priority)
 
 
-def _own_faults(one: RepAnalysis) -> tuple[Fault, ...]:
-    """Return the faults of a repetition; being cut short is one."""
-    if not one.rep.is_partial:
-        return one.faults
-    cut_short = Fault(PARTIAL_FAULT, 1.0, one.seen, "turned back before the far end")
-    others = tuple(fault for fault in one.faults if fault.name != PARTIAL_FAULT)
-    return (*others, cut_short)
-
-
 def _could_show(spec: FaultSpec, one: RepAnalysis) -> bool:
     """Tell whether the repetition would have shown the fault: full, and filmed from where it is."""
     if one.rep.is_partial or math.isnan(one.score.total):
         return False
+    return _is_in_view(spec, one)
+
+
+def _is_in_view(spec: FaultSpec, one: RepAnalysis) -> bool:
+    """Tell whether the repetition was filmed from where the fault can be seen."""
     if spec.min_yaw_deg <= 0.0 and spec.max_yaw_deg >= 90.0:
         return True
     return spec.min_yaw_deg <= one.yaw_deg <= spec.max_yaw_deg

@@ -29,9 +29,9 @@ from pose_analyzer.rep_geometry import (
     phase_times,
     sides_to_read,
     signal_fraction,
-    sparc,
 )
 from pose_analyzer.skeleton import JOINT_NAMES, KEYPOINT_INDEX
+from pose_analyzer.smoothness import sparc
 from pose_analyzer.types import FloatArray, IntArray, RepMotion
 
 MIN_CONFIDENCE: Final = 0.2

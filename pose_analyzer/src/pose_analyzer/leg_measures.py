@@ -35,6 +35,9 @@ from pose_analyzer.rep_geometry import (
 from pose_analyzer.types import BoolArray, RepMotion
 
 _FAR_END: Final = 0.8
+_SHINS_APART_DEG: Final = 40.0
+"""Deep in a split stance the rear shin leans some 90 degrees more than the front one (chosen by us
+on other synthetic athletes than are judged)."""
 _TRUNK_ARMS_HEAD: Final = (0.678, 0.626)
 """Share of the body's mass, and the place of its centre on the way from hip to shoulder [2]_."""
 _THIGHS: Final = (0.2, 0.433)
@@ -78,23 +81,28 @@ def _hips_low(motion: RepMotion) -> BoolArray:
 def front_shin_lean_deg(motion: RepMotion) -> Measured:
     """Return how far the shin of the leg in front leans forward at the far end, from the side.
 
-    For a split stance, where the rear shin always leans. The face tells which way is forward. The
-    median from 80 % of the travel on: detectors exchange the two legs there for single frames.
+    For a split stance, where the rear shin lies. The face tells which way is forward. Detectors
+    exchange the knees or ankles of the two legs there: of both leans the smaller one is read, and
+    none where they are alike, half-way through an exchange. The median from 80 % of the travel on.
     """
     x, y = motion.keypoints[..., 0], motion.keypoints[..., 1]
     nose, *shoulders = rows_of("nose", "left_shoulder", "right_shoulder")
     facing = np.sign(median_seen(x[:, nose] - x[:, shoulders].mean(axis=1)))
-    ankles = [facing * median_seen(x[:, row]) for row in rows_of("left_ankle", "right_ankle")]
-    if np.isnan(ankles).any():
+    knees, ankles = rows_of("left_knee", "right_knee"), rows_of("left_ankle", "right_ankle")
+    forward = [facing * median_seen(x[:, row]) for row in ankles]
+    if np.isnan(forward).any():
         return UNMEASURED
-    side = SIDES[int(np.argmax(ankles))]
-    knee, ankle = rows_of(f"{side}_knee", f"{side}_ankle")
-    lean = np.degrees(np.arctan2(facing * (x[:, knee] - x[:, ankle]), y[:, ankle] - y[:, knee]))
+    front = int(np.argmax(forward))
+    across, down = facing * (x[:, knees] - x[:, ankles]), y[:, ankles] - y[:, knees]
+    leans = np.degrees(np.arctan2(across, down))
+    lean = np.where(np.isnan(leans[:, 1 - front]), leans[:, front], leans.min(axis=1))
     with np.errstate(invalid="ignore"):
+        lean[np.abs(leans[:, 0] - leans[:, 1]) < _SHINS_APART_DEG] = np.nan
         far = signal_fraction(motion) >= _FAR_END
     if not seen_enough(lean, far):
         return UNMEASURED
-    return Measured(median_seen(lean[far]), points_confidence(motion, [knee, ankle]))
+    confidence = points_confidence(motion, [knees[front], ankles[front]])
+    return Measured(median_seen(lean[far]), confidence)
 
 
 def knee_past_toe(motion: RepMotion, side: Side) -> Measured:

@@ -4,9 +4,8 @@ Pure functions of a `RepMotion` and of plain curves; NaN frames are left out, ne
 
 References
 ----------
-.. [1] S. Balasubramanian, A. Melendez-Calderon, A. Roby-Brami, E. Burdet, "On the analysis of
-   movement smoothness", Journal of NeuroEngineering and Rehabilitation 12:112, 2015 (SPARC; its
-   padding of 4, amplitude threshold of 0.05 and cut-off of 10 Hz are used here).
+.. [1] T. Flash, N. Hogan, "The coordination of arm movements: an experimentally confirmed
+   mathematical model", Journal of Neuroscience 5(7), 1985 (position 10u³ - 15u⁴ + 6u⁵).
 """
 
 from __future__ import annotations
@@ -31,10 +30,9 @@ SIGMA_HALF_DEG: Final = 15.0
 _NEAR_SIDE_YAW_DEG: Final = 40.0
 _NEAR_SIDE_MARGIN: Final = 0.05
 _MOVING_FROM: Final = 0.03
-_SPARC_PADDING: Final = 4
-_SPARC_AMPLITUDE: Final = 0.05
-_SPARC_CUTOFF_HZ: Final = 10.0
-_MIN_SPEED_SAMPLES: Final = 8
+_CORE_FROM: Final = 0.1
+_CORE_SHARE: Final = 0.5064
+"""Share of a minimum-jerk stroke's time [1]_ that it takes from 10 % to 90 % of its travel."""
 SIDE_ROWS: Final = {
     side: [
         KEYPOINT_INDEX[f"{side}_{part}"] for part in ("shoulder", "elbow", "hip", "knee", "ankle")
@@ -151,18 +149,21 @@ def seen_at_turn(curve: FloatArray, motion: RepMotion) -> bool:
     return all(np.isnan(side).mean() <= SEEN_SHARE for side in sides)
 
 
-def change_over(curve: FloatArray, way: FloatArray) -> float:
+def change_over(curve: FloatArray, way: FloatArray, weight: FloatArray | None = None) -> float:
     """Return by how much a curve changes while ``way`` goes from 0 to 1, by least squares.
 
-    Every frame counts, so the noise of single frames averages out. NaN where fewer than half of
-    the frames were seen, or the way does not change.
+    Every frame counts, so the noise of single frames averages out; by its weight if there is one.
+    NaN where fewer than half of the frames were seen, or the way does not change.
     """
     seen = ~(np.isnan(curve) | np.isnan(way))
     if seen.sum() < max(3.0, SEEN_SHARE * curve.size):
         return float("nan")
-    from_mean = way[seen] - way[seen].mean()
-    spread = float(from_mean @ from_mean)
-    return float(from_mean @ curve[seen]) / spread if spread > 0.0 else float("nan")
+    share = np.ones(int(seen.sum())) if weight is None else weight[seen]
+    if not share.sum() > 0.0:
+        return float("nan")
+    from_mean = way[seen] - np.average(way[seen], weights=share)
+    spread = float(share @ np.square(from_mean))
+    return float((share * from_mean) @ curve[seen]) / spread if spread > 0.0 else float("nan")
 
 
 def angle_confidence(sigma_deg: float) -> float:
@@ -184,6 +185,17 @@ def median_seen(values: FloatArray) -> float:
     """Return the median of the values that are not NaN; NaN if there is none."""
     seen = values[~np.isnan(values)]
     return float(np.median(seen)) if seen.size else float("nan")
+
+
+def centred_mean(values: FloatArray, half: int) -> FloatArray:
+    """Return the mean of each value and ``half`` neighbours on each side, fewer near the ends.
+
+    As many on one side as on the other: a straight slope stays what it was.
+    """
+    row = np.arange(values.size)
+    reach = np.minimum(np.minimum(row, row[::-1]), half)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    return np.asarray((total[row + reach + 1] - total[row - reach]) / (2 * reach + 1))
 
 
 def extreme(curve: FloatArray, *, largest: bool) -> float:
@@ -219,36 +231,32 @@ def phase_times(motion: RepMotion) -> tuple[float, float, float]:
     return float(away), float(time_s[depart] - time_s[reach]), float(back)
 
 
-def sparc(position: FloatArray, time_s: FloatArray) -> float:
-    """Return the spectral arc length of a movement's speed: its smoothness [1]_.
+def stroke_times(motion: RepMotion) -> tuple[float, float]:
+    """Return the seconds of the ways to the far end and back, from rest to rest.
 
-    Parameters
-    ----------
-    position : array, shape (T,)
-        Along the movement, in any unit; NaN frames are bridged linearly.
-    time_s : array, shape (T,)
-        Increasing seconds, not necessarily evenly spaced.
-
-    Returns
-    -------
-    float
-        Negative, without unit: about -1.4 for one minimum-jerk stroke, lower the more the
-        movement stops and starts again. NaN for fewer than 8 frames seen, or no movement.
+    The ends of a way drown in noise: the time between 10 % and 90 % of the travel is taken, between
+    frames as well, and extended as a minimum-jerk stroke extends it [1]_. NaN for a way that the
+    repetition does not show.
     """
-    seen = ~np.isnan(position)
-    if seen.sum() < _MIN_SPEED_SAMPLES:
+    fraction = signal_fraction(motion)
+    seen = np.flatnonzero(~np.isnan(fraction))
+    if seen.size < 3:
+        return (float("nan"),) * 2
+    time_s, fraction = motion.time_s[seen], fraction[seen]
+    top = np.flatnonzero(fraction >= 1.0 - _CORE_FROM)
+    reach, depart = int(top[0]), int(top[-1])
+    away = _core_s(time_s[: reach + 1], fraction[: reach + 1])
+    # Backward in time the way back runs to the far end as well.
+    back = _core_s(-time_s[depart:][::-1], fraction[depart:][::-1])
+    return away / _CORE_SHARE, back / _CORE_SHARE
+
+
+def _core_s(time_s: FloatArray, fraction: FloatArray) -> float:
+    """Return the seconds from 10 % to 90 % of the travel, which only the last frame has reached."""
+    low = np.flatnonzero(fraction <= _CORE_FROM)
+    if not low.size or low[-1] == fraction.size - 1:
         return float("nan")
-    step_s = float(np.median(np.diff(time_s)))
-    even_s = np.arange(time_s[seen][0], time_s[seen][-1] + 0.5 * step_s, step_s)
-    speed = np.abs(np.diff(np.interp(even_s, time_s[seen], position[seen]))) / step_s
-    size = 2 ** (int(np.ceil(np.log2(speed.size))) + _SPARC_PADDING)
-    magnitude = np.abs(np.fft.rfft(speed, size))
-    if not magnitude[0] > 0.0:
-        return float("nan")
-    hertz = np.fft.rfftfreq(size, step_s)
-    magnitude = magnitude[hertz <= _SPARC_CUTOFF_HZ] / magnitude[0]
-    last = int(np.flatnonzero(magnitude >= _SPARC_AMPLITUDE)[-1])
-    if last == 0:
-        return float("nan")
-    rise = np.diff(magnitude[: last + 1])
-    return -float(np.sqrt((1.0 / last) ** 2 + np.square(rise)).sum())
+    left = int(low[-1])
+    begin_s = np.interp(_CORE_FROM, fraction[left : left + 2], time_s[left : left + 2])
+    end_s = np.interp(1.0 - _CORE_FROM, fraction[-2:], time_s[-2:])
+    return float(end_s - begin_s)

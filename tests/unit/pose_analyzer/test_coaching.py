@@ -147,6 +147,15 @@ def test_repetitions_cut_short_are_spoken_of() -> None:
     assert (cue.name, cue.text) == (PARTIAL_FAULT, CUES[PARTIAL_FAULT])
 
 
+def test_a_half_repetition_is_not_spoken_of_from_where_it_does_not_show() -> None:
+    lunge = load_exercise("lunge")
+    seen_from = {
+        yaw_deg: said([rep(yaw_deg=yaw_deg, is_partial=True)], spec=lunge)[0]
+        for yaw_deg in (85.0, 5.0, np.nan)
+    }
+    assert list(seen_from.values()) == [PARTIAL_FAULT, "", ""]
+
+
 def test_praise_holds_for_a_fault_that_any_view_shows() -> None:
     pause = rep(fault("pause", severity=0.9), yaw_deg=np.nan)
     assert said([pause, rep(yaw_deg=np.nan), rep(yaw_deg=np.nan)])[-1] == "praise"

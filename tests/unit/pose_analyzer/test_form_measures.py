@@ -18,9 +18,9 @@ from pose_analyzer.rep_geometry import (
     phase_times,
     sides_to_read,
     signal_fraction,
-    sparc,
 )
 from pose_analyzer.skeleton import JOINT_INDEX, KEYPOINT_INDEX, N_JOINTS, N_KEYPOINTS
+from pose_analyzer.smoothness import sparc
 from pose_analyzer.synthetic import Camera, Fault, MotionSpec, minimum_jerk
 from pose_analyzer.types import FloatArray, RepMotion
 
@@ -145,6 +145,7 @@ def test_rushing_is_told_by_the_repetitions_before(rep_motions: RepMotions) -> N
         ("push_up", "hip_sag", "hip_sag_deg", Camera(yaw_deg=-90.0)),
         ("push_up", "asymmetry", "shoulder_tilt", FRONT),
         ("overhead_press", "asymmetry", "wrist_height_difference", FRONT),
+        ("overhead_press", "asymmetry", "arm_height_difference", FRONT),
         ("overhead_press", "shallow_depth", "wrist_height", FRONT),
         ("biceps_curl", "asymmetry", "wrist_height_difference", FRONT),
         ("jumping_jack", "asymmetry", "shoulder_difference_deg", FRONT),
@@ -175,6 +176,32 @@ def test_elbows_that_contradict_a_tilt_leave_it_unmeasured() -> None:
     )
     path["left_elbow"] = np.stack((np.full(61, 380.0), 360.0 + 80.0 * stroke()), axis=1)
     assert np.isnan(measure("shoulder_tilt", built(path, stroke(), 0.0)).value)
+
+
+def test_exchanged_knees_make_no_front_shin_lean(rep_motions: RepMotions) -> None:
+    motion = rep_motions(MotionSpec("lunge", 1), SIDE)[0]
+    keypoints = motion.keypoints.copy()
+    rows = [KEYPOINT_INDEX["left_knee"], KEYPOINT_INDEX["right_knee"]]
+    span = slice(motion.turn_idx - 2, None)
+    keypoints[span, rows] = keypoints[span, rows[::-1]]
+    keypoints[motion.turn_idx - 3, rows] = keypoints[motion.turn_idx - 3, rows].mean(axis=0)
+    exchanged = measure("front_shin_lean_deg", dataclasses.replace(motion, keypoints=keypoints))
+    expected = measure("front_shin_lean_deg", motion).value
+    assert exchanged.value < expected + 2.0
+
+
+def test_unsure_frames_hardly_make_one_hand_higher() -> None:
+    low, high = np.full(61, 500.0), 500.0 - 200.0 * stroke()
+    mistaken = high.copy()
+    mistaken[25:36] = 430.0
+    path = {"left_wrist": np.stack((low, high), axis=1)}
+    path["right_wrist"] = np.stack((low, mistaken), axis=1)
+    sure = built(path, stroke(), 0.0)
+    confidence = sure.confidence.copy()
+    confidence[25:36, KEYPOINT_INDEX["right_wrist"]] = 0.1
+    unsure = dataclasses.replace(sure, confidence=confidence)
+    name = "wrist_height_difference"
+    assert measure(name, unsure).value < 0.5 * measure(name, sure).value
 
 
 def test_a_repetition_that_stood_still_tells_nothing_of_the_tempo() -> None:
@@ -249,6 +276,32 @@ def test_a_pause_on_the_way_is_as_long_as_it_was(pause_s: float) -> None:
     found = measure("pause_s", built({}, signal))
     assert found.value == pytest.approx(pause_s, abs=0.5)
     assert found.value > pause_s
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.04])
+def test_a_pause_is_one_though_keypoints_tremble_and_hide(noise: float) -> None:
+    half = minimum_jerk(np.linspace(0.0, 1.0, 16)) / 2.0
+    signal = np.concatenate((half, np.full(36, 0.5), 0.5 + half, 1.0 - 2.0 * half))
+    signal += noise * np.sin(2.0 * np.pi * 2.5 * np.arange(signal.size) / 30.0)
+    signal[30:34] = np.nan
+    assert measure("pause_s", built({}, signal)).value > 1.2
+
+
+def test_what_hides_for_long_is_no_pause() -> None:
+    signal = np.concatenate((stroke()[:25], np.full(40, np.nan), stroke()[36:]))
+    assert not measure("pause_s", built({}, signal)).value > 0.3
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0])
+def test_the_faster_way_is_timed_from_rest_to_rest(seconds: float) -> None:
+    away = minimum_jerk(np.linspace(0.0, 1.0, round(30 * seconds) + 1))
+    back = minimum_jerk(np.linspace(1.0, 0.0, 91))
+    signal = np.concatenate((np.zeros(20), away, np.ones(10), back, np.zeros(20)))
+    rng = np.random.default_rng(0)
+    noisy = signal + 0.01 * rng.standard_normal(signal.size)
+    for one in (built({}, signal), built({}, signal[::-1])):
+        assert measure("fastest_way_s", one).value == pytest.approx(seconds, abs=0.01)
+    assert measure("fastest_way_s", built({}, noisy)).value == pytest.approx(seconds, rel=0.12)
 
 
 def test_waiting_at_the_far_end_or_at_rest_is_no_pause() -> None:
@@ -369,6 +422,15 @@ def test_a_stop_on_the_way_is_less_smooth() -> None:
     stopped = np.concatenate((half, np.full(20, 0.5), 0.5 + half))
     time_s = np.arange(len(stopped)) / 30.0
     assert sparc(stopped, time_s) < -2.0
+
+
+def test_trembling_makes_a_slow_movement_no_less_smooth_than_a_fast_one() -> None:
+    found = []
+    for seconds in (1.0, 3.0):
+        time_s = np.arange(0.0, seconds, 1.0 / 30.0)
+        trembling = 0.01 * np.sin(2.0 * np.pi * 5.0 * time_s)
+        found.append(sparc(minimum_jerk(time_s / seconds) + trembling, time_s))
+    assert found[1] > found[0] - 0.1
 
 
 def test_smoothness_bridges_gaps_and_needs_enough_frames_and_movement() -> None:
