@@ -59,7 +59,10 @@ def _trace(args: argparse.Namespace) -> AllocationTrace:
     if path.exists():
         allowed = ", ".join((*_TRACES, *_SNAPSHOTS))
         raise ValueError(f"a trace ends in one of {allowed}, got {path.name!r}")
-    workload = find_model(args.trace).workload(args.batch, args.seq)
+    entry = find_model(args.trace)
+    if entry.kind == "pose" and args.mode == "train":
+        raise ValueError(f"{entry.name} can be forecast for --mode infer only")
+    workload = entry.workload(args.batch, args.seq)
     step = StepConfig(args.mode, args.optimizer, args.precision)
     return trace_step(workload, step, n_steps=_N_STEPS).trace
 
@@ -77,6 +80,10 @@ def _page(trace: AllocationTrace, advice: DefragmentationAdvice) -> str:
         *(_line(one, width, one is advice.chosen) for one in advice.candidates),
         "",
     ]
+    if all(one.is_out_of_memory for one in advice.candidates):
+        return "\n".join(
+            [*lines, "nothing fits into the limit: raise it, or make the step smaller"]
+        )
     if advice.chosen is advice.default:
         return "\n".join([*lines, "nothing does better than the default settings"])
     if advice.settings:

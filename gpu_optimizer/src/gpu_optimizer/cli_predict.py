@@ -14,6 +14,10 @@ from gpu_optimizer.training_step import Mode, OptimizerName, Precision, StepConf
 from gpu_optimizer.units import format_bytes, parse_bytes
 
 _N_MODULES: Final = 8
+_WITHOUT_CONTEXT: Final = (
+    ", not counting the CUDA context, which was not measured on this machine: some hundred MiB, as "
+    "`gpu-optimizer profile-machine` tells"
+)
 
 
 def add_command(commands: Commands) -> None:
@@ -39,6 +43,11 @@ def run(args: argparse.Namespace) -> int:
     budget_bytes = machine.total_bytes if args.budget is None else parse_bytes(args.budget)
     if budget_bytes <= 0:
         raise ValueError(f"the budget must be more than 0, got {args.budget!r}")
+    if budget_bytes > machine.total_bytes:
+        raise ValueError(
+            f"the budget {args.budget} is more than {machine.name} has, "
+            f"{format_bytes(machine.total_bytes)}: give less, or another --device"
+        )
     step = StepConfig(
         args.mode,
         args.optimizer,
@@ -51,7 +60,11 @@ def run(args: argparse.Namespace) -> int:
     forecast = predict(request, machine)
     print(_table(request, forecast, machine))
     if forecast.needed_bytes <= budget_bytes:
-        print(f"\nfits into {format_bytes(budget_bytes)}")
+        # Within the band of errors nobody can tell.
+        is_sure = forecast.needed_bytes * (1.0 + forecast.error_fraction) <= budget_bytes
+        left_out = "" if forecast.device_bytes is not None else _WITHOUT_CONTEXT
+        verdict = "fits" if is_sure else "may just fit"
+        print(f"\n{verdict} into {format_bytes(budget_bytes)}{left_out}")
         return 0
     over = format_bytes(forecast.needed_bytes - budget_bytes)
     print(f"\ndoes not fit into {format_bytes(budget_bytes)}: {over} too much")

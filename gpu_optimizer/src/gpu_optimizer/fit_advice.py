@@ -75,9 +75,10 @@ def changes_to_fit(
 
 
 def largest_batch(request: ForecastRequest, budget_bytes: int, predict: Predict) -> int:
-    """Return the largest batch below the request's that fits, by bisection; 1 if none does.
+    """Return a batch below the request's that fits, by bisection; 1 if none does.
 
-    Memory grows with the batch, so that all smaller ones fit too.
+    It is the largest where memory grows with the batch. Where a kernel of a larger batch needs
+    less, a larger one may fit too.
     """
     fits, fails = 1, request.batch
     while fails - fits > 1:

@@ -10,6 +10,7 @@ from typing import Final, Literal, Self
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from gpu_optimizer.cuda_history import CudaHistory
@@ -17,8 +18,9 @@ from gpu_optimizer.dispatch_history import DispatchHistory
 from gpu_optimizer.errors import DeviceError, TraceError
 from gpu_optimizer.memory_profile import MemoryProfile
 from gpu_optimizer.module_tags import ModuleTags
+from gpu_optimizer.out_of_memory import is_out_of_host_memory, is_out_of_memory
 from gpu_optimizer.profile_builder import build_profile
-from gpu_optimizer.recording import Failure, Recording, StorageNames
+from gpu_optimizer.recording import Failure, Recording, StorageNames, state_tensors
 from gpu_optimizer.report import html_page, profile_json, write_sqlite
 
 MAX_ENTRIES: Final = 1_000_000
@@ -141,7 +143,7 @@ class MemoryTracer:
                 self._names.look_at_model(model)
             for optimizer in self._steppers.values():
                 self._names.look_at_optimizer(optimizer)
-            self._recording = _told(self._history.stop(), kind)
+            self._recording = _told(self._history.stop(), error)
         except RuntimeError:
             # After a failed kernel CUDA answers nothing more; the first error is the one to see.
             if kind is None:
@@ -187,9 +189,9 @@ def traceable_device(name: str | torch.device) -> torch.device:
     return torch.device("cuda", index)
 
 
-def _told(recording: Recording, kind: type[BaseException] | None) -> Recording:
+def _told(recording: Recording, error: BaseException | None) -> Recording:
     """Return a recording that says where memory ran out, even if nobody noted what was asked."""
-    is_full = kind is not None and issubclass(kind, (torch.OutOfMemoryError, MemoryError))
+    is_full = error is not None and (is_out_of_memory(error) or is_out_of_host_memory(error))
     if not is_full or recording.failure is not None:
         return recording
     return replace(recording, failure=Failure(len(recording.trace.events), None, None))
@@ -213,6 +215,6 @@ def _tensors(model: nn.Module, optimizer: Optimizer | None) -> list[torch.Tensor
     """Return what is there before a step, as far as it is known."""
     parameters = list(model.parameters())
     gradients = [one.grad for one in parameters if one.grad is not None]
-    states = [] if optimizer is None else [v for s in optimizer.state.values() for v in s.values()]
-    tensors = [one for one in states if isinstance(one, torch.Tensor)]
-    return [*parameters, *model.buffers(), *gradients, *tensors]
+    states = () if optimizer is None else state_tensors(dict(optimizer.state))
+    tensors = [*parameters, *model.buffers(), *gradients, *states]
+    return [one for one in tensors if not is_lazy(one)]

@@ -67,11 +67,13 @@ class ModelEntry:
         Raises
         ------
         ValueError
-            If a size is less than 1, or the model cannot be checkpointed.
+            If a size is less than 1 or no 64-bit number, or the model cannot be checkpointed.
         """
         for name, value in (("batch", batch), ("seq", seq)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+            if value >= 2**63:
+                raise ValueError(f"{name} must be below 2**63, got {value}")
         if is_checkpointed and not self.can_checkpoint:
             raise ValueError(f"{self.name} has no blocks that can be checkpointed")
         if self.kind == "text":

@@ -78,6 +78,15 @@ class ModuleTags:
         if model is None:
             raise ValueError("module tags can be entered once")
         self._backward, self._grad = torch.autograd.backward, torch.autograd.grad
+        try:
+            self._hook(model)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        self._go(OTHER)
+        return self
+
+    def _hook(self, model: nn.Module) -> None:
         torch.autograd.backward = self._around(self._backward)  # type: ignore[assignment]
         torch.autograd.grad = self._around(self._grad)  # type: ignore[assignment]
         self._handles += [
@@ -86,8 +95,6 @@ class ModuleTags:
         ]
         for module, name, parent in _speaking(model):
             self._add_hooks(module, name, parent)
-        self._go(OTHER)
-        return self
 
     def __exit__(
         self,
@@ -110,7 +117,8 @@ class ModuleTags:
         is_top = not parent
 
         def enter(_: nn.Module, inputs: Sequence[object]) -> None:
-            if is_top and self._phase != BACKWARD:
+            # A part that is called by itself, past its model's forward, begins one too.
+            if (is_top and self._phase != BACKWARD) or self._phase == OTHER:
                 self._phase = FORWARD if torch.is_grad_enabled() else EVALUATION
             sink.put(own[self._phase])
             follow(inputs, above[BACKWARD])
@@ -172,6 +180,8 @@ def _speaking(model: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
     """Yield the modules that may allocate, each with its name and that of the one above it."""
     names: dict[str, str] = {}
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue  # It takes no hooks: what it does counts for the module above.
         above = name
         while above:
             above = above.rpartition(".")[0]

@@ -16,6 +16,8 @@ _LIBRARY_STATUS: Final = re.compile(
     r"(?:CUDA error: CUBLAS_STATUS_ALLOC_FAILED"
     r"|cuDNN error: CUDNN_STATUS_(?:ALLOC_FAILED|INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED))\b"
 )
+# What PyTorch's allocator of host memory raises; c10/core/impl/alloc_cpu.cpp has no type for it.
+_HOST_MEMORY: Final = re.compile(r"DefaultCPUAllocator: (?:can't allocate|not enough) memory")
 # What a convolution raises when each of cuDNN's engines failed, be it for memory or for another
 # reason; ATen/native/cudnn/Conv_v8.cpp catches the allocator's exception there.
 _NO_ENGINE: Final = re.compile(r"(?:GET|FIND) was unable to find an engine to execute")
@@ -48,3 +50,9 @@ def is_out_of_memory(exc: BaseException) -> bool:
     if accelerator_error is not None and isinstance(exc, accelerator_error):
         return getattr(exc, "error_code", None) == _CUDA_MEMORY_ALLOCATION
     return type(exc) is RuntimeError and _LIBRARY_STATUS.match(str(exc)) is not None
+
+
+def is_out_of_host_memory(exc: BaseException) -> bool:
+    """Return whether an exception says that the host has no more memory."""
+    is_told = type(exc) is RuntimeError and _HOST_MEMORY.search(str(exc)) is not None
+    return is_told or isinstance(exc, MemoryError)

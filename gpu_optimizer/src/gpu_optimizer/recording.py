@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from gpu_optimizer.memory_walk import Walker
@@ -99,14 +100,32 @@ class StorageNames:
                 owner = self._owners.get(id(parameter), "")
                 if parameter.grad is not None:
                     self.gradients[_address(parameter.grad)] = owner
-                for value in optimizer.state.get(parameter, {}).values():
-                    if isinstance(value, torch.Tensor):
-                        self.states[_address(value)] = owner
+                for value in state_tensors(optimizer.state.get(parameter)):
+                    self.states[_address(value)] = owner
 
     def forget_objects(self) -> None:
         """Keep names and addresses alone."""
         self._owners.clear()
 
 
+def state_tensors(state: object) -> Iterator[torch.Tensor]:
+    """Yield the tensors of the state that an optimizer keeps, however deep."""
+    if isinstance(state, torch.Tensor):
+        yield state
+        return
+    inner: Iterable[object] = ()
+    if isinstance(state, Mapping):
+        inner = state.values()
+    elif isinstance(state, list | tuple):
+        inner = state
+    for value in inner:
+        yield from state_tensors(value)
+
+
 def _address(tensor: torch.Tensor) -> int:
+    """Return where a tensor lies, a sparse one its values; 0 for what has no memory (yet)."""
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor._values()
+    if tensor.layout != torch.strided or is_lazy(tensor):
+        return 0
     return tensor.untyped_storage().data_ptr()

@@ -52,8 +52,10 @@ class StorageLedger:
         """Book the storage of a tensor, and return whether it is new.
 
         A category given for a storage that is known already replaces the one that it had. Its
-        bytes are those of the storage unless others are given.
+        bytes are those of the storage unless others are given. A sparse tensor has none of its own.
         """
+        if tensor.layout != torch.strided:
+            return False
         storage = tensor.untyped_storage()
         key = storage._cdata
         known = self._blocks.get(key)

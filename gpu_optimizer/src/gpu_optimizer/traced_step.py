@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from gpu_optimizer.errors import DeviceError
 from gpu_optimizer.memory_tracer import MemoryTracer, traceable_device
 from gpu_optimizer.models import find_model
+from gpu_optimizer.out_of_memory import is_out_of_host_memory, is_out_of_memory
 from gpu_optimizer.training_step import (
     AUTOCAST_DTYPES,
     WEIGHT_DTYPES,
@@ -88,13 +89,22 @@ def trace_workload(
     if n_warmup < 0:
         raise ValueError(f"n_warmup must not be negative, got {n_warmup}")
     with prepared(workload, step, device) as program:
-        with suppress(torch.OutOfMemoryError):
+        with _out_of_memory_is_no_error():
             for _ in range(n_warmup):
                 program.run(_ignore)
         trace = MemoryTracer(program.model, program.optimizer, device=device)
-        with suppress(torch.OutOfMemoryError), trace:
+        with _out_of_memory_is_no_error(), trace:
             program.run(_ignore)
     return trace
+
+
+@contextmanager
+def _out_of_memory_is_no_error() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as exc:
+        if not (is_out_of_memory(exc) or is_out_of_host_memory(exc)):
+            raise
 
 
 def trace_model(

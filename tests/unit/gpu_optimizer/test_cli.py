@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from gpu_optimizer import cli_predict
 from gpu_optimizer.cli import main
 
 SMALL = ["predict", "torchvision:squeezenet1_1", "--batch", "2"]
@@ -30,8 +31,13 @@ def test_what_does_not_fit_exits_with_1_and_tells_the_changes(
         (["predict", "resnet5O"], "no model is called 'resnet5O'"),
         ([*SMALL, "--budget", "lots"], "a size is a number and a unit"),
         ([*SMALL, "--budget", "0"], "the budget must be more than 0"),
+        ([*SMALL, "--budget", "9000GiB"], "is more than rtx-3070-ti has, 8.00 GiB"),
+        ([*SMALL[:-1], str(10**14)], "a size is beyond 8 EiB"),
+        (["defrag", "yolo11n-pose"], "for --mode infer only"),
+        (["trace", SMALL[1], "--mode", "infer", "--html", "/proc/no/page.html"], "/proc/no"),
         ([*SMALL, "--device", "abacus"], "no machine is called 'abacus'"),
         (["predict", "resnet50", "--batch", "0"], "batch must be at least 1"),
+        (["predict", "resnet50", "--batch", str(10**20)], "must be below 2**63"),
         (["predict", "resnet50", "--accumulate", "0"], "n_accumulate must be at least 1"),
         (["predict", "resnet50", "--new-tokens", "4"], "n_new_tokens needs mode 'infer'"),
     ],
@@ -43,3 +49,36 @@ def test_nonsense_exits_with_2_and_one_sentence(
     told = capsys.readouterr().err
     assert reason in told
     assert len(told.splitlines()) == 1
+
+
+def test_what_fits_within_the_band_of_errors_may_just_fit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*SMALL, "--budget", "4GiB"]) == 0
+    line = next(one for one in capsys.readouterr().out.splitlines() if "peak reserved" in one)
+    assert main([*SMALL, "--budget", "".join(line.split()[-2:])]) == 0
+    told = capsys.readouterr().out
+    assert "may just fit into" in told
+    assert "not counting the CUDA context" in told
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (KeyboardInterrupt(), 130, "stopped"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9"), 2, "too little memory"),
+    ],
+)
+def test_a_run_that_ends_early_says_why(
+    error: BaseException,
+    code: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli_predict, "predict", fail)
+    assert main(SMALL) == code
+    assert says in capsys.readouterr().err

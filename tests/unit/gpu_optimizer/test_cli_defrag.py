@@ -73,3 +73,11 @@ def test_bad_input_exits_with_2_and_one_sentence(
         told = capsys.readouterr().err
         assert reason in told
         assert len(told.splitlines()) == 1
+
+
+def test_a_limit_below_all_remedies_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_trace(tmp_path / "trace.npz")
+    assert main(["defrag", str(path), "--limit", "1MiB"]) == 0
+    assert "nothing fits into the limit" in capsys.readouterr().out

@@ -223,3 +223,29 @@ def test_a_nonsense_option_is_refused(option: str, value: object) -> None:
 def test_a_gpu_that_is_not_there_is_told() -> None:
     with pytest.raises(DeviceError, match="no CUDA device"):
         MemoryTracer(_model(), device="cuda")
+
+
+def test_sparse_gradients_do_not_disturb_the_program() -> None:
+    model = nn.Embedding(100, 8, sparse=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = model.weight.detach().clone()
+    model(torch.arange(10)).sum().backward()
+    with MemoryTracer(model, optimizer) as trace:
+        model(torch.arange(10)).sum().backward()
+        optimizer.step()
+    assert not torch.equal(before, model.weight)
+    assert dict(trace.profile.by_category)["parameters"] == 7 * 512  # Of 3200, as CUDA rounds.
+
+
+def test_a_lazy_model_is_traced_through_its_first_forward() -> None:
+    model = nn.Sequential(nn.LazyLinear(16))
+    with MemoryTracer(model, device="cpu") as trace:
+        model(torch.ones(2, 8)).sum().backward()
+    assert trace.profile.peak_bytes >= 16 * 8 * 4
+
+
+def test_running_out_of_host_memory_is_told() -> None:
+    trace = MemoryTracer(_model())
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"), trace:
+        torch.empty(10**15)
+    assert trace.profile.out_of_memory is not None

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.hooks import RemovableHandle
 
 from gpu_optimizer.module_tags import ModuleTags
 
@@ -125,3 +126,35 @@ def test_the_tag_of_a_parent_returns_when_its_part_is_done() -> None:
         model(torch.rand(2, 3))
     place = tags.index("evaluation|0.act|")
     assert tags[place + 1] == "evaluation|0|"
+
+
+class _Unhookable(nn.Module):
+    """Refuses hooks, as some compiled modules do."""
+
+    def register_forward_pre_hook(self, *_: object, **__: object) -> RemovableHandle:
+        raise RuntimeError("no hooks")
+
+
+def test_an_entry_that_fails_leaves_nothing_behind() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), _Unhookable())
+    backward, grad = torch.autograd.backward, torch.autograd.grad
+    with pytest.raises(RuntimeError, match="no hooks"), ModuleTags(model, lambda _: None):
+        pass
+    assert (torch.autograd.backward, torch.autograd.grad) == (backward, grad)
+    assert not model[0]._forward_pre_hooks
+
+
+def test_a_part_called_past_its_model_is_in_the_forward_phase() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    tags: list[str] = []
+    with ModuleTags(model, tags.append):
+        model[1](model[0](torch.ones(2, 3))).sum().backward()
+    assert _phases(tags) == ["other", "forward", "backward", "other"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_part_counts_for_the_module_above() -> None:
+    scripted = torch.jit.script(nn.Linear(3, 3))
+    tags = _run(nn.Sequential(nn.Linear(3, 3), scripted), torch.ones(2, 3))
+    assert any("|0|" in tag for tag in tags)
+    assert not any("|1|" in tag for tag in tags)
