@@ -22,8 +22,8 @@ from gpu_optimizer.types import AllocationEvent
 _BLOCK_BYTES: Final = 512
 # What the allocator did not split off blocks that were larger than asked for.
 UNSPLIT: Final = "(unsplit)"
-# The largest error that a forecast of allocated memory may have; chosen by us, see
-# scripts/gpu_predictor_check.py, which measures it.
+# The error that most forecasts keep within; chosen by us. reports/predictor_accuracy.md names those
+# that do not: of reserved memory, where a larger batch makes cuDNN choose another kernel.
 ERROR_FRACTION: Final = 0.05
 
 

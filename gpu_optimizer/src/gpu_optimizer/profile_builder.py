@@ -168,7 +168,11 @@ def _post_mortem(
 
 
 def _to_go(owner_bytes: Sequence[tuple[int, int]], owners: Owners, missing: int | None) -> Amounts:
-    """Return the largest owners of what a step can do without, until they are enough."""
+    """Return the largest owners of what a step can do without, until they are enough.
+
+    Where the device had room all the same, as below a limit of the process, nobody knows what is
+    enough: the largest are told.
+    """
     totals: Counter[str] = Counter()
     for index, size in owner_bytes:
         owner = owners.owners[index]
@@ -176,7 +180,7 @@ def _to_go(owner_bytes: Sequence[tuple[int, int]], owners: Owners, missing: int 
             totals[f"{owner.module}: {owner.category}"] += size
     chosen: list[tuple[str, int]] = []
     for name, size in totals.most_common(_N_TO_GO):
-        if missing is not None and sum(n for _, n in chosen) >= missing:
+        if missing and sum(n for _, n in chosen) >= missing:
             break
         chosen.append((name, size))
     return tuple(chosen)

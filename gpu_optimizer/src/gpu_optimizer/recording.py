@@ -85,9 +85,9 @@ class StorageNames:
     def look_at_model(self, model: nn.Module) -> None:
         """Note all parameters, buffers and gradients."""
         for name, tensor in model.named_buffers():
-            self.parameters.setdefault(_address(tensor), name.rpartition(".")[0])
+            self.parameters.setdefault(_address(tensor), _owner(name))
         for name, parameter in model.named_parameters():
-            owner = name.rpartition(".")[0]
+            owner = _owner(name)
             self._owners[id(parameter)] = owner
             self.parameters.setdefault(_address(parameter), owner)
             if parameter.grad is not None:
@@ -120,6 +120,11 @@ def state_tensors(state: object) -> Iterator[torch.Tensor]:
         inner = state
     for value in inner:
         yield from state_tensors(value)
+
+
+def _owner(name: str) -> str:
+    """Return the module of a parameter, as it stands in tags."""
+    return name.rpartition(".")[0].replace("|", "/")
 
 
 def _address(tensor: torch.Tensor) -> int:

@@ -12,6 +12,7 @@ import pickle
 import zipfile
 import zlib
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import IO, Final
 
@@ -46,7 +47,7 @@ _DAMAGE: Final = (
 """What reading a damaged file raises."""
 
 
-def save_trace(trace: AllocationTrace, path: Path) -> None:
+def save_trace(trace: AllocationTrace, path: str | PathLike[str]) -> None:
     """Write a trace, in the format that the ending of the file names.
 
     Raises
@@ -54,6 +55,7 @@ def save_trace(trace: AllocationTrace, path: Path) -> None:
     ValueError
         If the ending is neither ``.npz`` nor ``.jsonl``.
     """
+    path = Path(path)
     head = {
         "format": FORMAT,
         "version": VERSION,
@@ -77,7 +79,7 @@ def save_trace(trace: AllocationTrace, path: Path) -> None:
         raise ValueError(f"a trace is written as .npz or .jsonl, got {path.name!r}")
 
 
-def load_trace(path: Path) -> AllocationTrace:
+def load_trace(path: str | PathLike[str]) -> AllocationTrace:
     """Read a trace that `save_trace` wrote.
 
     Raises
@@ -87,6 +89,7 @@ def load_trace(path: Path) -> AllocationTrace:
     TraceError
         If the file cannot be read, is something else, of another version, or damaged.
     """
+    path = Path(path)
     if path.suffix not in {".npz", ".jsonl"}:
         raise ValueError(f"a trace is read from .npz or .jsonl, got {path.name!r}")
     try:
@@ -97,7 +100,7 @@ def load_trace(path: Path) -> AllocationTrace:
         raise TraceError(f"{path.name} is damaged or no allocation trace: {error}") from error
 
 
-def load_snapshot(path: Path, device_index: int = 0) -> SnapshotReading:
+def load_snapshot(path: str | PathLike[str], device_index: int = 0) -> SnapshotReading:
     """Read a snapshot of the CUDA allocator from JSON or from the pickle that PyTorch writes.
 
     Parameters
@@ -115,6 +118,7 @@ def load_snapshot(path: Path, device_index: int = 0) -> SnapshotReading:
     TraceError
         If the file cannot be read or is no snapshot.
     """
+    path = Path(path)
     if path.suffix not in {".json", ".pickle"}:
         raise ValueError(f"a snapshot is read from .json or .pickle, got {path.name!r}")
     try:

@@ -138,6 +138,17 @@ def test_a_failed_allocation_is_told_with_what_was_asked() -> None:
     assert "40.00 MiB was asked for" in found.sentence()
 
 
+def test_below_a_limit_of_the_process_the_largest_owners_are_told() -> None:
+    trace = _tagged(("alloc", 0, 30 * MIB, "forward|conv|"), ("alloc", 1, 40 * MIB, "forward|b|"))
+    snapshot = recorded(trace, _CONFIG, limit_bytes=50 * MIB)
+    (failed,) = [one for one in _records(snapshot) if one["action"] == "oom"]
+    failed["device_free"] = 900 * MIB
+    found = build_profile(read_recording(snapshot, 0, []), StorageNames()).out_of_memory
+    assert found is not None
+    assert found.missing_bytes == 0
+    assert [size for _, size in found.would_have_to_go] == [30 * MIB]
+
+
 def test_a_device_without_a_history_gives_an_empty_recording() -> None:
     recording = read_recording({"segments": [], "device_traces": [[]]}, 0, [])
     assert build_profile(recording, StorageNames()).peak_bytes == 0

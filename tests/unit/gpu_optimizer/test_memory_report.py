@@ -209,3 +209,13 @@ def test_the_page_of_a_long_trace_stays_small() -> None:
     assert len(page) < 3 * 2**20
     assert len(_data(page)["timeline"]["events"]) < 1500
     assert sum(layer.at_peak_bytes for layer in profile.layers) == profile.peak_bytes
+
+
+def test_a_module_with_the_sign_of_tags_in_its_name_is_one_layer(tmp_path: Path) -> None:
+    model = nn.Module()
+    model.add_module("a|b", nn.Linear(4, 4))
+    with MemoryTracer(model) as tracer:
+        model.get_submodule("a|b")(torch.ones(2, 4)).sum().backward()
+    tracer.to_sqlite(tmp_path / "profile.sqlite")
+    assert {"a/b"} <= {row.module for row in tracer.profile.layers}
+    assert not any("|" in row.module for row in tracer.profile.layers)

@@ -39,6 +39,8 @@ def test_a_trace_comes_back_as_it_was(tmp_path: Path, ending: str) -> None:
     save_trace(_TRACE, path)
 
     assert load_trace(path) == _TRACE
+    save_trace(_TRACE, str(path))
+    assert load_trace(str(path)) == _TRACE
 
 
 @settings(max_examples=20, deadline=None)
