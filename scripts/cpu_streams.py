@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add_clip_argument(parser)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each case")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each case")
     parser.add_argument("--fps", type=float, default=15.0, help="of each camera")
     parser.add_argument("--rounds", type=int, default=3, help="of all cases, in turn")
     parser.add_argument("--out", type=Path, help="folder of the report, reports/ by default")

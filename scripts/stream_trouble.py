@@ -38,7 +38,6 @@ from pose_analyzer.serving.observer import DropCause
 from pose_analyzer.serving.result_queue import LiveResult, StreamEnd
 from pose_analyzer.serving.stream_manager import StreamManager, StreamManagerConfig
 from pose_analyzer.serving.vram_monitor import SimulatedReader, VramMonitor
-from pose_analyzer.skeleton import N_KEYPOINTS
 from pose_analyzer.types import AnyFrame, ImageArray, PoseDetections
 
 N_STREAMS: Final = 4
@@ -66,15 +65,7 @@ class SleepingDetector:
     def detect(self, frames: Sequence[AnyFrame]) -> list[PoseDetections]:
         """Return nobody for each frame."""
         time.sleep(BATCH_S)
-        return [
-            PoseDetections(
-                np.zeros((0, N_KEYPOINTS, 2)),
-                np.zeros((0, N_KEYPOINTS)),
-                np.zeros((0, 4)),
-                np.zeros(0),
-            )
-            for _ in frames
-        ]
+        return [PoseDetections.empty() for _ in frames]
 
 
 class Counting:
@@ -162,6 +153,7 @@ def squeeze(report: Report, seconds: float) -> None:
         n_alive = len(processor.stream_states())
         n_ends = counting.n_ends
     squeeze_bars(report, rows, seconds, (n_alive, n_ends))
+    squeeze_table(report, rows, seconds)
 
 
 def let_through(processor: MultiStreamProcessor) -> float:
@@ -182,14 +174,6 @@ def squeeze_bars(
     turns = sum(a != b for a, b in pairwise(steps))
     before = np.mean([sum(row.fps) for row in rows[2 : int(CALM_S) - 1]])
     after = np.mean([sum(row.fps) for row in rows[-4:]])
-    back_s = next(
-        (
-            row.time_s - CALM_S - seconds
-            for row in rows
-            if row.time_s > CALM_S + seconds and not row.n_slowed and not row.n_suspended
-        ),
-        float("nan"),
-    )
     report.bar(
         "memory_share_at_the_worst",
         goal=None,
@@ -237,10 +221,20 @@ def squeeze_bars(
     report.bar(
         "seconds_until_all_is_given_back",
         goal=None,
-        measured=back_s,
+        measured=seconds_back(rows, CALM_S + seconds),
         unit="s",
         note="five seconds of low memory before each step, a quarter of the streams each",
     )
+
+
+def seconds_back(rows: Sequence[Second], end_s: float) -> float:
+    """Return how long after the squeeze nothing was given up any more; NaN if something was."""
+    free = [row.time_s for row in rows if not (row.n_slowed or row.n_suspended)]
+    return next((time_s - end_s for time_s in free if time_s > end_s), float("nan"))
+
+
+def squeeze_table(report: Report, rows: Sequence[Second], seconds: float) -> None:
+    """Show each second."""
     report.table(
         "A squeeze of GPU memory to 95 %, by the second",
         ["s", "memory", "slowed", "suspended", *(f"stream {n} frames/s" for n in range(N_STREAMS))],

@@ -16,7 +16,7 @@ from gpu_optimizer import (
     cli_profile_machine,
     cli_trace,
 )
-from gpu_optimizer.cli_parts import EXIT_BAD_INPUT, EXIT_STOPPED
+from gpu_optimizer.cli_parts import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from gpu_optimizer.errors import GpuOptimizerError
 from gpu_optimizer.out_of_memory import is_out_of_host_memory
 
@@ -29,12 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; Python must not complain of it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (GpuOptimizerError, ValueError, OSError) as exc:
-        if isinstance(exc, BrokenPipeError):
-            # Whoever read the output has seen enough; Python must not complain of it at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         print(f"gpu-optimizer: {exc}", file=sys.stderr)
     except (MemoryError, OverflowError, RuntimeError) as exc:
         # PyTorch has no type for a size that does not fit into 64 bits.
@@ -47,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gpu-optimizer: {why}", file=sys.stderr)
     except KeyboardInterrupt:
         print("gpu-optimizer: stopped", file=sys.stderr)
-        return EXIT_STOPPED
+        return EXIT_INTERRUPTED
+    else:
+        return code
     return EXIT_BAD_INPUT
 
 

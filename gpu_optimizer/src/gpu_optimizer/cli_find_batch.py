@@ -7,20 +7,18 @@ import json
 import math
 import sys
 from dataclasses import asdict
-from typing import Final, get_args
+from typing import get_args
 
 from gpu_optimizer.batch_finder import BatchFinder
 from gpu_optimizer.batch_result import BatchSearchResult, SearchConfig
 from gpu_optimizer.batch_trial import StepFn, TrialOutcome
-from gpu_optimizer.cli_parts import EXIT_DOES_NOT_FIT, Commands
+from gpu_optimizer.cli_parts import EXIT_DOES_NOT_FIT, EXIT_INTERRUPTED, Commands
 from gpu_optimizer.device import CudaDoor
 from gpu_optimizer.errors import OutOfMemoryError
 from gpu_optimizer.model_step import ModelStep
 from gpu_optimizer.models import find_model
 from gpu_optimizer.training_step import Mode, OptimizerName, Precision, StepConfig
 from gpu_optimizer.units import format_bytes
-
-_EXIT_INTERRUPTED: Final = 130
 
 
 def add_command(commands: Commands) -> None:
@@ -53,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_DOES_NOT_FIT
     except KeyboardInterrupt:
         print("gpu-optimizer: stopped; all trials were ended", file=sys.stderr)
-        return _EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     print(_json(result) if args.json else _table(result))
     return 0
 

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 EXIT_DOES_NOT_FIT: Final = 1
 EXIT_BAD_INPUT: Final = 2
-EXIT_STOPPED: Final = 130
+EXIT_INTERRUPTED: Final = 130
 """As a shell tells of a program that Ctrl-C ended."""
 
 

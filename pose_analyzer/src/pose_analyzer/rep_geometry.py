@@ -217,13 +217,9 @@ def phase_times(motion: RepMotion) -> tuple[float, float, float]:
     The way runs between 3 % and 97 % of the travel, so that standing at rest before or after
     does not count. NaN for a part that the repetition does not show.
     """
-    fraction = signal_fraction(motion)
-    seen = np.flatnonzero(~np.isnan(fraction))
-    if seen.size < 3:
+    time_s, fraction, reach, depart = _travel(motion, 1.0 - _MOVING_FROM)
+    if not time_s.size:
         return (float("nan"),) * 3
-    time_s, fraction = motion.time_s[seen], fraction[seen]
-    top = np.flatnonzero(fraction >= 1.0 - _MOVING_FROM)
-    reach, depart = int(top[0]), int(top[-1])
     before = np.flatnonzero(fraction[: reach + 1] <= _MOVING_FROM)
     after = np.flatnonzero(fraction[depart:] <= _MOVING_FROM)
     away = time_s[reach] - time_s[before[-1]] if before.size else np.nan
@@ -238,17 +234,26 @@ def stroke_times(motion: RepMotion) -> tuple[float, float]:
     frames as well, and extended as a minimum-jerk stroke extends it [1]_. NaN for a way that the
     repetition does not show.
     """
-    fraction = signal_fraction(motion)
-    seen = np.flatnonzero(~np.isnan(fraction))
-    if seen.size < 3:
+    time_s, fraction, reach, depart = _travel(motion, 1.0 - _CORE_FROM)
+    if not time_s.size:
         return (float("nan"),) * 2
-    time_s, fraction = motion.time_s[seen], fraction[seen]
-    top = np.flatnonzero(fraction >= 1.0 - _CORE_FROM)
-    reach, depart = int(top[0]), int(top[-1])
     away = _core_s(time_s[: reach + 1], fraction[: reach + 1])
     # Backward in time the way back runs to the far end as well.
     back = _core_s(-time_s[depart:][::-1], fraction[depart:][::-1])
     return away / _CORE_SHARE, back / _CORE_SHARE
+
+
+def _travel(motion: RepMotion, far: float) -> tuple[FloatArray, FloatArray, int, int]:
+    """Return times and travel of the frames seen, and the first and last of them that are far.
+
+    Empty where fewer than three were seen.
+    """
+    fraction = signal_fraction(motion)
+    seen = np.flatnonzero(~np.isnan(fraction))
+    if seen.size < 3:
+        return np.empty(0), np.empty(0), 0, 0
+    top = np.flatnonzero(fraction[seen] >= far)
+    return motion.time_s[seen], fraction[seen], int(top[0]), int(top[-1])
 
 
 def _core_s(time_s: FloatArray, fraction: FloatArray) -> float:

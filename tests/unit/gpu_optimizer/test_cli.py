@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from gpu_optimizer import cli_predict
@@ -82,3 +86,14 @@ def test_a_run_that_ends_early_says_why(
     monkeypatch.setattr(cli_predict, "predict", fail)
     assert main(SMALL) == code
     assert says in capsys.readouterr().err
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = "from gpu_optimizer.cli import main; raise SystemExit(main(['doctor']))"
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -8,7 +8,16 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from live_streams import EVERY, WAIT_S, Client, CountingObserver, FakeDetector, frame, pipeline
+from live_streams import (
+    EVERY,
+    WAIT_S,
+    Client,
+    CountingObserver,
+    FakeDetector,
+    frame,
+    pipeline,
+    running,
+)
 
 from pose_analyzer.errors import StreamError, VideoError
 from pose_analyzer.multi_stream_processor import MultiStreamProcessor, ProcessorConfig
@@ -32,11 +41,8 @@ def detector() -> FakeDetector:
 
 @pytest.fixture
 def processor(detector: FakeDetector) -> Iterator[MultiStreamProcessor]:
-    n_before = threading.active_count()
-    with MultiStreamProcessor(detector) as running:
-        yield running
-        detector.is_free.set()
-    assert threading.active_count() == n_before
+    with running(detector) as processor:
+        yield processor
 
 
 @pytest.mark.parametrize("bad", [None, "frame", 5, frame(1).image])

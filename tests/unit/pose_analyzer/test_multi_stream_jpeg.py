@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 import pytest
+from live_streams import failed_observers
 
 from pose_analyzer.exercise_file import load_exercise
 from pose_analyzer.inference.jpeg import ReadyFrame
@@ -92,8 +93,7 @@ class Noting:
 @pytest.fixture(autouse=True)
 def _no_observer_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
-    messages = [record.getMessage() for record in caplog.get_records("call")]
-    assert not [message for message in messages if message.startswith("the observer")]
+    assert not failed_observers(caplog)
 
 
 def pipeline() -> StreamPipeline:

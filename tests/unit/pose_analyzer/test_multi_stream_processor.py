@@ -14,8 +14,10 @@ from live_streams import (
     Client,
     CountingObserver,
     FakeDetector,
+    failed_observers,
     frame,
     pipeline,
+    running,
 )
 
 from pose_analyzer.errors import (
@@ -43,8 +45,7 @@ class BrokenPipeline:
 @pytest.fixture(autouse=True)
 def _no_observer_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
-    messages = [record.getMessage() for record in caplog.get_records("call")]
-    assert not [message for message in messages if message.startswith("the observer")]
+    assert not failed_observers(caplog)
 
 
 @pytest.fixture
@@ -54,11 +55,8 @@ def detector() -> FakeDetector:
 
 @pytest.fixture
 def processor(detector: FakeDetector) -> Iterator[MultiStreamProcessor]:
-    n_before = threading.active_count()
-    with MultiStreamProcessor(detector) as running:
-        yield running
-        detector.is_free.set()
-    assert threading.active_count() == n_before
+    with running(detector) as processor:
+        yield processor
 
 
 def test_every_frame_of_a_lossless_stream_is_analysed_in_order(
