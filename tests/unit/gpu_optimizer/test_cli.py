@@ -93,7 +93,11 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     os.close(reading)
     program = "from gpu_optimizer.cli import main; raise SystemExit(main(['doctor']))"
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, check=False
+        [sys.executable, "-c", program],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+        check=False,
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
