@@ -29,6 +29,8 @@ from pose_analyzer.synthetic import (
 )
 from pose_analyzer.types import FloatArray, PoseDetections, RepAnalysis
 
+SEED: Final = 80_000
+"""Of the judged athletes; changed whenever limits were set with a report of them in view."""
 REPS: Final = 6
 VIEWS: Final = {"side": 90.0, "front": 0.0}
 NEAR_M: Final = 4.0

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
-from form_sets import Set, mediapipe_detections, views_of
+from form_sets import SEED, Set, mediapipe_detections, views_of
 from make_references import performed
 from report_lib import Report, measure
 from shares import Share
@@ -42,8 +42,6 @@ FAULTY_REP: Final = 3
 VIEW_YAWS: Final = {"side": (70.0, 90.0), "front": (0.0, 8.0)}
 OF_THE_SET: Final = "uneven_tempo"
 """Shows over several repetitions and is judged by its cue, see `validate_scores`."""
-SEED: Final = 70_000
-"""Changed whenever limits were set with a report of these athletes in view."""
 
 
 @dataclass(frozen=True, slots=True)
