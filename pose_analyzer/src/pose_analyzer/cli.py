@@ -16,16 +16,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pose_analyzer import __version__
+from pose_analyzer.cli_arguments import (
+    REFERENCES,
+    add_analyze,
+    add_bench,
+    add_demo,
+    add_export,
+    add_references,
+    add_synth,
+)
 from pose_analyzer.errors import PoseAnalyzerError, ReferencesError, VideoWriteError
 from pose_analyzer.exercise_file import exercise_names, load_exercise
-from pose_analyzer.references import FORM_QUALITIES, exercises_in, load_clips, shipped_folder
+from pose_analyzer.references import exercises_in, load_clips, shipped_folder
 
 if TYPE_CHECKING:
     from pose_analyzer.clip_analysis import AnalysisResult
 
 EXIT_BAD_INPUT: Final = 2
 EXIT_INTERRUPTED: Final = 130
-_REFERENCES: Final = Path("data/pose_references")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,12 +68,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pose-analyzer {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_analyze(commands.add_parser("analyze", help="analyse a clip and write its reports"))
-    _add_synth(commands.add_parser("synth", help="render a synthetic athlete with exact truth"))
-    _add_demo(commands.add_parser("demo", help="render a set of squats and analyse it"))
-    _add_references(commands.add_parser("references", help="good repetitions to compare with"))
-    _add_export(commands.add_parser("export", help="export YOLO weights and measure what it costs"))
-    _add_bench(commands.add_parser("bench", help="how many live streams this machine holds"))
+    for name, told, add_arguments, run in (
+        ("analyze", "analyse a clip and write its reports", add_analyze, _analyze),
+        ("synth", "render a synthetic athlete with exact truth", add_synth, _synth),
+        ("demo", "render a set of squats and analyse it", add_demo, _demo),
+        ("references", "good repetitions to compare with", add_references, _references),
+        ("export", "export YOLO weights and measure what it costs", add_export, _export),
+        ("bench", "how many live streams this machine holds", add_bench, _bench),
+    ):
+        command = commands.add_parser(name, help=told)
+        add_arguments(command)
+        command.set_defaults(run=run)
     exercises = commands.add_parser("exercises", help="list the exercises that are known")
     exercises.set_defaults(run=_exercises)
     doctor = commands.add_parser("doctor", help="tell what is installed and what is missing")
@@ -73,213 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_detector(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--detector",
-        default="auto",
-        choices=["auto", "mediapipe", "yolo"],
-        help="auto takes YOLO where a GPU and its weights are, else MediaPipe",
-    )
-    parser.add_argument("--weights", help="weights file of the detector (.task, .pt, .onnx, ...)")
-    parser.add_argument(
-        "--download-weights",
-        action="store_true",
-        help="fetch YOLO's weights from their publisher if they are not here",
-    )
-    parser.add_argument("--device", help="where the detector runs: cpu, cuda:0, ...")
-
-
-def _add_analyze(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("clip", type=Path, help="the video file")
-    parser.add_argument(
-        "--exercise",
-        default="auto",
-        help="a name (see `exercises`), your own YAML file, or auto to recognise it",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    _add_detector(parser)
-    parser.add_argument(
-        "--stature", type=_metres, metavar="M", help="the athlete's height in metres, for pose.trc"
-    )
-    parser.add_argument("--no-video", action="store_true", help="do not write annotated.mp4")
-    parser.add_argument("--speak", action="store_true", help="speak the cues in annotated.mp4")
-    parser.add_argument(
-        "--references",
-        type=Path,
-        metavar="DIR",
-        help="good clips to compare with, made by `references build`; the score stays as it is",
-    )
-    parser.add_argument(
-        "--false-positive-rate",
-        type=float,
-        default=0.01,
-        metavar="SHARE",
-        help="of good repetitions of a clip like the references that may be called unlike them; "
-        "so many clips does it take from one side: 198 (0.01), 38 (0.05), 8 (0.2)",
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(run=_analyze)
-
-
-def _add_synth(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("exercise", help="squat, push_up, deadlift, lunge, ...")
-    parser.add_argument("--out", type=Path, required=True, help="the mp4 to write")
-    parser.add_argument("--reps", type=int, default=10)
-    parser.add_argument(
-        "--fault",
-        action="append",
-        default=[],
-        metavar="NAME:SEVERITY",
-        help="a fault, say knee_valgus:0.6; may be given several times",
-    )
-    parser.add_argument(
-        "--yaw",
-        type=float,
-        metavar="DEG",
-        help="camera: 0 front, 90 side; unless given, the side if the faults show from there",
-    )
-    parser.add_argument("--pitch", type=float, default=0.0, help="camera: degrees downward")
-    parser.add_argument("--distance", type=float, default=4.0, help="camera: metres")
-    parser.add_argument("--fps", type=float, default=30.0)
-    parser.add_argument("--size", type=_size, default=(1920, 1080), metavar="WxH")
-    parser.add_argument("--stature", type=_metres, default=1.75, metavar="M")
-    parser.add_argument("--people", type=int, default=0, help="bystanders in the background")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(run=_synth)
-
-
-def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("out/demo"))
-    parser.add_argument("--reps", type=int, default=8)
-    parser.add_argument("--size", type=_size, default=(1920, 1080), metavar="WxH")
-    _add_detector(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(run=_demo)
-
-
-def _add_references(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    build = commands.add_parser("build", help="make references of clips of your own")
-    build.add_argument("clips", type=Path, nargs="+", metavar="CLIP", help="video files")
-    build.add_argument(
-        "--exercise", required=True, help="a name (see `exercises`) or your own YAML file"
-    )
-    build.add_argument(
-        "--out", type=Path, default=_REFERENCES, help="folder of all references (%(default)s)"
-    )
-    build.add_argument("--quality", default="good", choices=FORM_QUALITIES, help="of their form")
-    build.add_argument("--source", default="own recording", help="where the clips come from")
-    build.add_argument("--licence", default="not stated", help="what may be done with them")
-    _add_detector(build)
-    build.add_argument("--quiet", action="store_true", help="no progress bar")
-    build.set_defaults(run=_references_build)
-    told = commands.add_parser("list", help="tell which references there are")
-    told.add_argument(
-        "folder", type=Path, nargs="?", help=f"{_REFERENCES} if it is there, else the package's"
-    )
-    told.set_defaults(run=_references_list)
-
-
-def _add_bench(parser: argparse.ArgumentParser) -> None:
-    number = parser.add_mutually_exclusive_group()
-    number.add_argument("--streams", type=_count, help="streams at once (default: 4)")
-    number.add_argument("--sweep", action="store_true", help="find the most streams that are held")
-    parser.add_argument("--fps", type=_rate, default=30.0, help="frames a second of each")
-    parser.add_argument("--size", default="1080p", choices=["480p", "720p", "1080p", "4k"])
-    parser.add_argument("--seconds", type=_rate, default=30.0, help="measured for each number")
-    parser.add_argument(
-        "--budget", type=_rate, default=100.0, metavar="MS", help="from capture to result, 99 %%"
-    )
-    parser.add_argument(
-        "--processes",
-        type=_whole_or_auto,
-        default="auto",
-        metavar="N",
-        help="analyse in so many other processes (0: in this one; auto, the default: none for up "
-        "to 8 streams or a network on the CPU, else one for each 4 streams, at most half of the "
-        "cores)",
-    )
-    parser.add_argument(
-        "--jpeg", action="store_true", help="the pictures come as JPEG files, decoded in time"
-    )
-    parser.add_argument("--clip", type=Path, help="pictures of yours; the synthetic athlete's else")
-    parser.add_argument("--out", type=Path, metavar="JSON", help="write the figures here")
-    _add_detector(parser)
-    parser.set_defaults(run=_bench)
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
-    return value
-
-
-def _whole_or_auto(text: str) -> int | None:
-    return None if text == "auto" else _whole(text)
-
-
-def _rate(text: str) -> float:
-    value = float(text)
-    if not 0.0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
-    return value
-
-
-def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", help=".pt or .onnx; looked for like those of the detector")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the export")
-    parser.add_argument("--format", default="openvino", choices=["tensorrt", "openvino", "onnx"])
-    parser.add_argument("--precision", default="int8", choices=["fp32", "fp16", "int8"])
-    parser.add_argument(
-        "--calibrate",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="CLIP",
-        help="your clips, to calibrate and to judge with; the synthetic athlete unless given",
-    )
-    parser.add_argument(
-        "--size",
-        type=_size,
-        default=(640, 640),
-        metavar="HxW",
-        help="height and width of the input, where the weights leave it open (640x640)",
-    )
-    parser.add_argument(
-        "--accept-loss", action="store_true", help="keep it however much it has lost"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(run=_export)
-
-
 def _counted(n: int, noun: str = "repetition") -> str:
     return f"{n} {noun}{'s' * (n != 1)}"
-
-
-def _metres(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.5 <= value <= 2.6:
-        raise argparse.ArgumentTypeError(f"a height in metres from 0.5 to 2.6, got {text!r}")
-    return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise argparse.ArgumentTypeError(f"a size like 1920x1080, got {text!r}")
-    return int(width), int(height)
 
 
 def _analyze(args: argparse.Namespace) -> int:
@@ -352,10 +160,9 @@ def _demo(args: argparse.Namespace) -> int:
     from pose_analyzer.clip_analysis import AnalysisRequest, analyze_clip
     from pose_analyzer.synthetic import ClipSpec, Fault, synthesize_clip
 
+    fault = Fault("forward_knee", 0.5)
     width, height = args.size
-    spec = ClipSpec(
-        reps=args.reps, faults=(Fault("forward_knee", 0.5),), width=width, height=height
-    )
+    spec = ClipSpec(reps=args.reps, faults=(fault,), width=width, height=height)
     clip = args.out / "squat.mp4"
     _make_folder(args.out)
     with _Bar("render", quiet=args.quiet) as bar:
@@ -374,7 +181,11 @@ def _demo(args: argparse.Namespace) -> int:
         result = analyze_clip(request, bar.show)
     _print_result(result)
     print(f"open {result.files[-1]} in a browser")
-    print(f"counted {result.summary.rep_count} of {_counted(args.reps)}")
+    named = sum(fault.name in {found.name for found in rep.faults} for rep in result.summary.reps)
+    print(
+        f"counted {result.summary.rep_count} of {_counted(args.reps)}; the rendered athlete lets "
+        f"the knees go too far forward in all of them, which was named in {named}"
+    )
     return 0 if result.summary.rep_count == args.reps else 1
 
 
@@ -383,6 +194,10 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise VideoWriteError(f"cannot write to {folder}: {exc.strerror}") from exc
+
+
+def _references(args: argparse.Namespace) -> int:
+    return _references_build(args) if args.action == "build" else _references_list(args)
 
 
 def _references_build(args: argparse.Namespace) -> int:
@@ -411,7 +226,7 @@ def _references_build(args: argparse.Namespace) -> int:
 
 
 def _references_list(args: argparse.Namespace) -> int:
-    folder = args.folder or (_REFERENCES if _REFERENCES.is_dir() else shipped_folder())
+    folder = args.folder or (REFERENCES if REFERENCES.is_dir() else shipped_folder())
     names = exercises_in(folder)
     if not names:
         raise ReferencesError(

@@ -136,7 +136,10 @@ def test_the_demo_counts_every_repetition_and_writes_everything(
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--reps", "2", "--size", "960x540", "--quiet"]) == 0
     told = capsys.readouterr().out
-    assert told.splitlines()[-1] == "counted 2 of 2 repetitions"
+    assert told.splitlines()[-1] == (
+        "counted 2 of 2 repetitions; the rendered athlete lets the knees go too far forward in all "
+        "of them, which was named in 2"
+    )
     names = {path.name for path in out.iterdir()}
     assert {"squat.mp4", "annotated.mp4", "report.html", "frames.csv", "reps.json", "pose.trc"} <= (
         names
