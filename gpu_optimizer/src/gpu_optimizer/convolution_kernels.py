@@ -38,6 +38,16 @@ _PARTS_HALF: Final = ((8192, 13), (65536, 3))
 _MIN_PIXELS_HALF: Final = 8192
 _PARTS_ROOM_BYTES: Final = 607
 _STRIDED_POINT_PARTS: Final = 4
+# Matrix products whose input's gradient is made of copies in half precision: recorded are 100 352
+# pixels with and 25 088 without, 128 channels with and 64 without; between them chosen by us.
+_MANY_PIXELS_HALF: Final = 50_000
+_MANY_CHANNELS_HALF: Final = 128
+# More than this is not taken for the parts that pictures have in the gradient of a matrix product:
+# recorded are 62.5 MiB (float32) and 37.5 MiB (half precision) with parts, 64 MiB without in both.
+_PARTS_LIMIT_BYTES: Final = 64 * 2**20
+# Larger pictures of strided kernels of one pixel in float32 are written where they belong: recorded
+# are 31 MiB with a copy and 61 MiB without; where between them it changes is chosen by us.
+_DIRECT_POINT_BYTES: Final = 48 * 2**20
 _FIRST_LAYER_PARTS: Final = 8
 _FIRST_LAYER_PARTS_EACH: Final = 5
 _ACCUMULATOR_BYTES: Final = 4
@@ -174,6 +184,7 @@ def forward_temporaries(args: Sequence[object]) -> Temporaries:
     n_bytes = _forward(layer)
     if n_bytes and _is_direct(layer):
         n_bytes -= n_out * image.element_size()
+        n_bytes += _bytes(weight) if layer.is_point else 0
     return Temporaries((_bytes(image),) if is_copied else (), (n_bytes,))
 
 
@@ -204,9 +215,10 @@ def _is_direct(layer: _Layer) -> bool:
         return False
     before, after = layer.channels
     is_strided = max(layer.stride) > 1
-    return not layer.is_point and (
-        after == _DIRECT_FILTERS
-        or (is_strided and before == _DIRECT_FILTERS and after <= _WIDEST_DIRECT_FILTERS)
+    if layer.is_point:
+        return is_strided and layer.n_out * layer.image.element_size() > _DIRECT_POINT_BYTES
+    return after == _DIRECT_FILTERS or (
+        is_strided and before == _DIRECT_FILTERS and after <= _WIDEST_DIRECT_FILTERS
     )
 
 
@@ -234,7 +246,9 @@ def _forward(layer: _Layer) -> int:
 
 def _input_gradient(layer: _Layer) -> int:
     if layer.is_product and layer.is_half:
-        return 0
+        n_pixels = layer.n_out // layer.channels[1]
+        is_large = n_pixels >= _MANY_PIXELS_HALF and min(layer.channels) >= _MANY_CHANNELS_HALF
+        return layer.copies if is_large and layer.channels[1] >= layer.channels[0] else 0
     return _forward(layer)
 
 
@@ -245,10 +259,9 @@ def _weight_gradient(layer: _Layer) -> int:
         n_padded = math.ceil(n_filters / _WARP) * _WARP
         return n_bytes // n_filters * n_padded * _DEPTHWISE_LAST_PARTS if layer.is_last else 0
     if layer.is_product and not layer.is_last:
-        is_wide = layer.is_tiny and min(layer.channels) >= _WIDE_CHANNELS
-        if not layer.is_half and (is_wide or layer.channels[1] % _VECTOR):
-            return layer.copies
-        return layer.image.shape[0] * n_bytes
+        n_parts_bytes = layer.image.shape[0] * n_bytes
+        is_unfit = not layer.is_half and layer.channels[1] % _VECTOR
+        return layer.copies if is_unfit or n_parts_bytes >= _PARTS_LIMIT_BYTES else n_parts_bytes
     if layer.is_first:
         if layer.has_odd_output:
             return 0
