@@ -5,8 +5,10 @@
 Draws shapes without replacement, in an order of their own, until the time is up: kernels of 3 x 3
 with and without stride, of one pixel with stride, and transposed ones of 2 x 2, in float32 (with
 TF32, PyTorch's default) and float16. ``FOLDER/convolutions.csv`` has a line for each: the bytes
-taken and given back by the forward pass and by both gradients, to the 512 B that PyTorch's allocator
+that the forward pass and both gradients take and give back, to the 512 B that PyTorch's allocator
 rounds to. No batch is one on which forecasts are judged (`predictor_cases.CASES`).
+
+It is kept as ``gpu_optimizer/src/gpu_optimizer/recorded/convolutions.csv.gz`` (``gzip -9n``).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -109,10 +111,10 @@ def workspaces(shape: Shape) -> tuple[int, int, int]:
     """Return the bytes that the forward pass and the gradients of input and weight take."""
     n_side, stride, padding = KINDS[shape.kind]
     is_transposed = shape.kind.endswith("t")
-    options = {"dtype": DTYPES[shape.dtype], "device": "cuda"}
+    dtype = DTYPES[shape.dtype]
     pair = (shape.before, shape.after) if is_transposed else (shape.after, shape.before)
-    image = torch.zeros(shape.batch, shape.before, shape.side, shape.side, **options)
-    weight = torch.zeros(*pair, n_side, n_side, **options)
+    image = torch.zeros(shape.batch, shape.before, shape.side, shape.side, dtype=dtype).cuda()
+    weight = torch.zeros(*pair, n_side, n_side, dtype=dtype).cuda()
     how = ([stride] * 2, [padding] * 2, [1, 1], is_transposed, [0, 0], 1)
     made: list[torch.Tensor] = []
     forward = _taken(lambda: made.append(torch.ops.aten.convolution(image, weight, None, *how)))
@@ -129,10 +131,9 @@ def workspaces(shape: Shape) -> tuple[int, int, int]:
     return forward, sizes[0], sizes[1]
 
 
-def _taken(call: object) -> int:
+def _taken(call: Callable[[], None]) -> int:
     """Return what a call took at its peak besides what it left."""
     torch.cuda.reset_peak_memory_stats()
-    assert callable(call)
     call()
     return torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
 

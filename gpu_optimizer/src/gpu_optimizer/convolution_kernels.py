@@ -23,8 +23,14 @@ from typing import Final
 
 import torch
 
-_ALIGNMENT_BYTES: Final = 16
-_FIRST_LAYER_CHANNELS: Final = 4
+from gpu_optimizer.convolution_layer import (
+    FIRST_LAYER_CHANNELS,
+    ConvolutionLayer,
+    at_axis,
+    is_channels_last,
+)
+from gpu_optimizer.recorded_convolutions import find_recorded
+
 _SMALL_KERNEL: Final = 3
 # Channels to which a first layer is padded; NVIDIA's guide, section "Channels in and out".
 _PADDED_CHANNELS: Final = {torch.float16: 4, torch.bfloat16: 8}
@@ -51,8 +57,6 @@ _DIRECT_POINT_BYTES: Final = 48 * 2**20
 _FIRST_LAYER_PARTS: Final = 8
 _FIRST_LAYER_PARTS_EACH: Final = 5
 _ACCUMULATOR_BYTES: Final = 4
-_ROOM_BYTES: Final = 16
-_TILE_PIXELS: Final = 64
 _WARP: Final = 32
 _VECTOR: Final = 4
 # Filters of float32 whose pictures are written where they belong, as recorded.
@@ -80,88 +84,6 @@ class Temporaries:
     pulses: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """A convolution; `out` pictures have `n_out` elements."""
-
-    image: torch.Tensor
-    weight: torch.Tensor
-    stride: tuple[int, ...]
-    groups: int
-    is_transposed: bool
-    n_out: int
-
-    @property
-    def is_half(self) -> bool:
-        return self.image.element_size() == 2
-
-    @property
-    def channels(self) -> tuple[int, int]:
-        """Of the input and of the output."""
-        if self.is_transposed:
-            return self.weight.shape[0], self.weight.shape[1] * self.groups
-        return self.weight.shape[1] * self.groups, self.weight.shape[0]
-
-    @property
-    def is_depthwise(self) -> bool:
-        return 1 < self.groups == self.image.shape[1]
-
-    @property
-    def is_last(self) -> bool:
-        return is_channels_last(self.image)
-
-    @property
-    def is_point(self) -> bool:
-        """Whether the kernel has one pixel."""
-        return math.prod(self.weight.shape[2:]) == 1
-
-    @property
-    def is_product(self) -> bool:
-        """Whether it is a matrix product."""
-        return self.is_point and set(self.stride) <= {1} and self.groups == 1
-
-    @property
-    def is_aligned(self) -> bool:
-        n_pixels = math.prod(self.image.shape[2:])
-        return n_pixels * self.image.element_size() % _ALIGNMENT_BYTES == 0
-
-    @property
-    def has_odd_output(self) -> bool:
-        """Whether the pictures that come out are no multiple of 16 B."""
-        n_pixels = self.n_out // (self.image.shape[0] * self.channels[1])
-        return n_pixels * self.image.element_size() % _ALIGNMENT_BYTES > 0
-
-    @property
-    def is_tiny(self) -> bool:
-        """Whether its pictures are smaller than a tile, and their size is odd."""
-        n_pixels = math.prod(self.image.shape[2:])
-        return n_pixels < _TILE_PIXELS and not self.is_aligned
-
-    @property
-    def is_first(self) -> bool:
-        return self.image.shape[1] <= _FIRST_LAYER_CHANNELS
-
-    @property
-    def is_overlapping(self) -> bool:
-        sizes = self.weight.shape[2:]
-        return any(size > _at(self.stride, axis) for axis, size in enumerate(sizes))
-
-    @property
-    def copies(self) -> int:
-        """Bytes of input, output and weight; a kernel of one pixel is the same in any layout."""
-        n_weights = 0 if self.is_point else self.weight.numel()
-        n_copied = self.image.numel() + self.n_out + n_weights
-        return n_copied * self.image.element_size() + _ROOM_BYTES
-
-    def padded(self, channels: int) -> int:
-        """Return the bytes that a padding of the input's channels adds."""
-        n_before = self.image.shape[1]
-        if n_before >= channels:
-            return 0
-        n_each = (self.image.numel() + self.weight.numel()) // n_before
-        return n_each * (channels - n_before) * self.image.element_size()
-
-
 def forward_temporaries(args: Sequence[object]) -> Temporaries:
     """Return what ``aten.convolution`` with these arguments takes."""
     image, weight = as_tensor(args[0]), as_tensor(args[1])
@@ -173,16 +95,17 @@ def forward_temporaries(args: Sequence[object]) -> Temporaries:
     else:
         n_out *= weight.shape[0]
     for axis, size in enumerate(image.shape[2:]):
-        step, pad, wide = (_at(values, axis) for values in (stride, padding, dilation))
+        step, pad, wide = (at_axis(values, axis) for values in (stride, padding, dilation))
         reach = wide * (weight.shape[axis + 2] - 1) + 1
         if args[6]:
-            n_out *= (size - 1) * step - 2 * pad + reach + _at(extra, axis)
+            n_out *= (size - 1) * step - 2 * pad + reach + at_axis(extra, axis)
         else:
             n_out *= (size + 2 * pad - reach) // step + 1
-    layer = _Layer(image, weight, stride, groups, bool(args[6]), n_out)
+    layer = ConvolutionLayer(image, weight, stride, groups, bool(args[6]), n_out)
     is_copied = not (image.is_contiguous() or is_channels_last(image))
-    n_bytes = _forward(layer)
-    if n_bytes and _is_direct(layer):
+    recorded = find_recorded(layer)
+    n_bytes = _forward(layer) if recorded is None else recorded.forward
+    if recorded is None and n_bytes and _is_direct(layer):
         n_bytes -= n_out * image.element_size()
         n_bytes += _bytes(weight) if layer.is_point else 0
     return Temporaries((_bytes(image),) if is_copied else (), (n_bytes,))
@@ -191,19 +114,24 @@ def forward_temporaries(args: Sequence[object]) -> Temporaries:
 def backward_temporaries(args: Sequence[object]) -> Temporaries:
     """Return what ``aten.convolution_backward`` with these arguments takes."""
     gradient, image, weight = (as_tensor(args[index]) for index in range(3))
-    layer = _Layer(
+    layer = ConvolutionLayer(
         image, weight, _integers(args[4]), _integer(args[9]), bool(args[7]), gradient.numel()
     )
     is_last = is_channels_last(image)
     is_copied = not (is_channels_last(gradient) if is_last else gradient.is_contiguous())
     mask = args[10] if isinstance(args[10], Sequence) else (True, True, True)
+    recorded = find_recorded(layer)
+    if recorded is None:
+        taken = _input_gradient(layer), _weight_gradient(layer)
+    else:
+        taken = recorded.input_gradient, recorded.weight_gradient
     return Temporaries(
         (_bytes(gradient),) if is_copied else (),
-        (_input_gradient(layer) if mask[0] else 0, _weight_gradient(layer) if mask[1] else 0),
+        (taken[0] if mask[0] else 0, taken[1] if mask[1] else 0),
     )
 
 
-def _is_direct(layer: _Layer) -> bool:
+def _is_direct(layer: ConvolutionLayer) -> bool:
     """Return whether the output needs no copy."""
     if (
         not layer.is_aligned
@@ -222,7 +150,7 @@ def _is_direct(layer: _Layer) -> bool:
     )
 
 
-def _forward(layer: _Layer) -> int:
+def _forward(layer: ConvolutionLayer) -> int:
     if layer.is_depthwise:
         return 0
     if layer.is_last:
@@ -244,7 +172,7 @@ def _forward(layer: _Layer) -> int:
     return layer.copies
 
 
-def _input_gradient(layer: _Layer) -> int:
+def _input_gradient(layer: ConvolutionLayer) -> int:
     if layer.is_product and layer.is_half:
         n_pixels = layer.n_out // layer.channels[1]
         is_large = n_pixels >= _MANY_PIXELS_HALF and min(layer.channels) >= _MANY_CHANNELS_HALF
@@ -252,7 +180,7 @@ def _input_gradient(layer: _Layer) -> int:
     return _forward(layer)
 
 
-def _weight_gradient(layer: _Layer) -> int:
+def _weight_gradient(layer: ConvolutionLayer) -> int:
     n_bytes = layer.weight.numel() * _ACCUMULATOR_BYTES
     if layer.is_depthwise:
         n_filters = layer.weight.shape[0]
@@ -268,7 +196,7 @@ def _weight_gradient(layer: _Layer) -> int:
         parts = _FIRST_LAYER_PARTS
         if not layer.is_half:
             parts = _FIRST_LAYER_PARTS_EACH * layer.image.shape[0] if layer.is_overlapping else 0
-        channels = _PADDED_CHANNELS.get(layer.image.dtype, _FIRST_LAYER_CHANNELS)
+        channels = _PADDED_CHANNELS.get(layer.image.dtype, FIRST_LAYER_CHANNELS)
         return layer.copies + layer.padded(channels) + parts * n_bytes
     if layer.is_last:
         is_small = math.prod(layer.channels) <= _LAST_CHANNELS and not layer.is_point
@@ -277,7 +205,7 @@ def _weight_gradient(layer: _Layer) -> int:
     return layer.copies + (parts * n_bytes + _PARTS_ROOM_BYTES if parts else 0)
 
 
-def _parts(layer: _Layer) -> int:
+def _parts(layer: ConvolutionLayer) -> int:
     if layer.is_point:
         return 0 if layer.is_half else _STRIDED_POINT_PARTS
     n_channels = math.prod(layer.channels)
@@ -285,15 +213,6 @@ def _parts(layer: _Layer) -> int:
         return 0
     table = _PARTS_HALF if layer.is_half else _PARTS_FLOAT
     return next((parts for limit, parts in table if n_channels <= limit), 0)
-
-
-def is_channels_last(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor has its channels last and is not contiguous as well."""
-    return (
-        tensor.dim() == 4
-        and tensor.is_contiguous(memory_format=torch.channels_last)
-        and not tensor.is_contiguous()
-    )
 
 
 def as_tensor(value: object) -> torch.Tensor:
@@ -319,7 +238,3 @@ def _integers(value: object) -> tuple[int, ...]:
 
 def _integer(value: object) -> int:
     return value if isinstance(value, int) else 1
-
-
-def _at(values: tuple[int, ...], axis: int) -> int:
-    return values[axis] if axis < len(values) else values[-1]

@@ -35,8 +35,8 @@ from gpu_optimizer.convolution_kernels import (
     as_tensor,
     backward_temporaries,
     forward_temporaries,
-    is_channels_last,
 )
+from gpu_optimizer.convolution_layer import is_channels_last
 
 _ATEN: Final = torch.ops.aten
 MATRIX_PRODUCTS: Final = frozenset(
