@@ -172,5 +172,8 @@ LEARNED: Final = (
     Case("llama-7b-2-blocks", 1, StepConfig("train", "adamw", "bf16"), seq=512),
     Case("llama-7b-2-blocks", 1, StepConfig("train", "sgd", "bf16", is_checkpointed=True), 512),
     Case("yolo11n-pose", 4, StepConfig(_INFER, precision="fp32")),
+    Case("unet", 12, StepConfig("train", "sgd", "amp")),
+    Case("unet", 24, StepConfig("train", "adamw", "amp")),
+    Case("yolo11n-pose", 24, StepConfig(_INFER, precision="fp32")),
 )
 """Learned from: other models, or other batches and modes, than are judged."""

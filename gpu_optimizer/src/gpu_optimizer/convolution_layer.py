@@ -11,7 +11,8 @@ import torch
 _ALIGNMENT_BYTES: Final = 16
 FIRST_LAYER_CHANNELS: Final = 4
 """Up to so many channels of the input a layer is taken for the first one."""
-_ROOM_BYTES: Final = 16
+ROOM_BYTES: Final = 16
+"""Besides the copies of operands in a workspace, as recorded."""
 _TILE_PIXELS: Final = 64
 
 
@@ -92,7 +93,7 @@ class ConvolutionLayer:
         """Bytes of input, output and weight; a kernel of one pixel is the same in any layout."""
         n_weights = 0 if self.is_point else self.weight.numel()
         n_copied = self.image.numel() + self.n_out + n_weights
-        return n_copied * self.image.element_size() + _ROOM_BYTES
+        return n_copied * self.image.element_size() + ROOM_BYTES
 
     def padded(self, channels: int) -> int:
         """Return the bytes that a padding of the input's channels adds."""

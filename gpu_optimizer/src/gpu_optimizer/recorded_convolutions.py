@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gpu_optimizer.convolution_layer import ConvolutionLayer
+from gpu_optimizer.convolution_layer import ROOM_BYTES, ConvolutionLayer
 
 _FILE: Final = "recorded/convolutions.csv.gz"
 _KINDS: Final = {
@@ -66,7 +66,7 @@ class _Sizes:
     Attributes
     ----------
     copies
-        Of input, output and weight; a kernel of one pixel is the same in any layout.
+        As `ConvolutionLayer.copies`.
     part
         Of the weight in float32.
     """
@@ -186,8 +186,8 @@ def _taken_as(n_bytes: int, near: _Sizes, own: _Sizes, result: str) -> int:
 def _sizes(
     n_image: Integers, n_out: Integers, n_weight: Integers, *, n_item: int, is_point: bool
 ) -> _Sizes:
-    copied = n_image + n_out + (0 if is_point else n_weight)
-    return _Sizes(n_image * n_item, n_out * n_item, copied * n_item, n_weight * _ACCUMULATOR_BYTES)
+    copied = (n_image + n_out + (0 if is_point else n_weight)) * n_item + ROOM_BYTES
+    return _Sizes(n_image * n_item, n_out * n_item, copied, n_weight * _ACCUMULATOR_BYTES)
 
 
 @functools.cache
