@@ -111,9 +111,9 @@ class MemoryTracer:
             raise TraceError("another MemoryTracer is active: leave it before entering this one")
         if self._model is None or self._tags is not None:
             raise TraceError("a MemoryTracer records once: make a new one")
-        self._names.look_at_model(self._model)
+        self._names.begin(self._model, self._optimizer)
         if self._optimizer is not None:
-            self._look_at(self._optimizer)
+            self._steppers[id(self._optimizer)] = self._optimizer
         self._tags = ModuleTags(self._model, self._history.put, self._look_at)
         if isinstance(self._history, DispatchHistory):
             self._history.start(_tensors(self._model, self._optimizer))
@@ -140,9 +140,7 @@ class MemoryTracer:
             if tags is not None:
                 tags.__exit__(kind, error, trace)
             if model is not None:
-                self._names.look_at_model(model)
-            for optimizer in self._steppers.values():
-                self._names.look_at_optimizer(optimizer)
+                self._names.end(model, self._steppers.values())
             self._recording = _told(self._history.stop(), error)
         except RuntimeError:
             # After a failed kernel CUDA answers nothing more; the first error is the one to see.
@@ -152,13 +150,14 @@ class MemoryTracer:
             self._history.cancel()
             self._optimizer = None
             self._steppers.clear()
-            self._names.forget_objects()
         self._error = "" if kind is None else kind.__name__
         return False
 
     def _look_at(self, optimizer: Optimizer) -> None:
-        self._steppers[id(optimizer)] = optimizer
-        self._names.look_at_optimizer(optimizer)
+        if id(optimizer) not in self._steppers:
+            self._steppers[id(optimizer)] = optimizer
+            self._names.meet(optimizer)
+        self._names.step(optimizer)
 
 
 def traceable_device(name: str | torch.device) -> torch.device:
