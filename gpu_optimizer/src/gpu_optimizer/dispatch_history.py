@@ -23,6 +23,8 @@ from gpu_optimizer.recording import Attribution, Recording
 from gpu_optimizer.types import AllocationEvent, AllocationTrace
 
 SOURCE: Final = "cpu dispatch"
+# torch.tensor() makes a tensor out of sight and hands it over to this operator.
+_LIFT_FRESH: Final = torch.ops.aten.lift_fresh.default
 _ELSEWHERE: Final = "other||"
 _FORGOTTEN: Final = "event over the limit"
 
@@ -156,7 +158,7 @@ class _Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given = kwargs or {}
         for value in pytree.tree_leaves((args, given)):
             if isinstance(value, torch.Tensor):
-                self._history.see(value, is_new=False)
+                self._history.see(value, is_new=func is _LIFT_FRESH)
         output = func(*args, **given)
         for value in pytree.tree_leaves(output):
             if isinstance(value, torch.Tensor):

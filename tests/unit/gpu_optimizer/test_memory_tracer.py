@@ -356,3 +356,13 @@ def test_parameters_that_move_are_not_taken_for_what_comes_after() -> None:
     made = [one for one in _blocks_of(trace.profile, 64 * 64 * 4) if one[0] != "before"]
     assert made == [("other", OUTSIDE, "other")] * 6
     assert _blocks_of(trace.profile, 64 * 64 * 2)[1] == ("other", "1", "parameters")
+
+
+def test_what_torch_tensor_makes_is_of_where_it_is_made() -> None:
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2, 4)).sum().backward()
+    with MemoryTracer(model) as trace:
+        optimizer.step()
+    made = [one for one in trace.profile.owners if one.category == "optimizer state"]
+    assert {one.phase for one in made} == {"optimizer"}
