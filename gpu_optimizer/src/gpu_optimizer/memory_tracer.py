@@ -22,6 +22,7 @@ from gpu_optimizer.out_of_memory import is_out_of_host_memory, is_out_of_memory
 from gpu_optimizer.profile_builder import build_profile
 from gpu_optimizer.recording import Failure, Recording, StorageNames, state_tensors
 from gpu_optimizer.report import html_page, profile_json, write_sqlite
+from gpu_optimizer.report.whole_file import whole_file
 
 MAX_ENTRIES: Final = 1_000_000
 """Chosen by us: some hundred steps of a large model, some 300 MB of host memory when read."""
@@ -198,9 +199,8 @@ def _told(recording: Recording, error: BaseException | None) -> Recording:
 
 def _write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _device_of(model: nn.Module) -> torch.device:
