@@ -100,9 +100,11 @@ class DispatchHistory:
         One that was not made by an operator came from before the trace, or from where no operator
         is seen, as from NumPy or from another thread.
         """
-        if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        if tensor.layout != torch.strided:
             return
         storage = tensor.untyped_storage()
+        if storage.device.type != "cpu":  # That of a fake tensor is on no device.
+            return
         key, n_bytes = storage._cdata, storage.nbytes()
         known = self._blocks.get(key)
         if (known is not None and known[1] == n_bytes) or n_bytes == 0:

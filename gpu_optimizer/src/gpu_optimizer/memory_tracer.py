@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Final, Literal, Self
 
@@ -26,7 +27,8 @@ from gpu_optimizer.report.whole_file import whole_file
 
 MAX_ENTRIES: Final = 1_000_000
 """Chosen by us: some hundred steps of a large model, some 300 MB of host memory when read."""
-_active: list[MemoryTracer] = []
+_active: Final = Lock()
+"""Held by the tracer that records, in whatever thread."""
 
 
 class MemoryTracer:
@@ -48,6 +50,8 @@ class MemoryTracer:
 
     Raises
     ------
+    TypeError
+        If an argument is of another kind.
     ValueError
         If the device is neither, or `max_entries` is less than 1.
     DeviceError
@@ -68,8 +72,7 @@ class MemoryTracer:
         device: str | torch.device | None = None,
         max_entries: int = MAX_ENTRIES,
     ) -> None:
-        if max_entries < 1:
-            raise ValueError(f"max_entries must be at least 1, got {max_entries}")
+        _check_arguments(model, optimizer, max_entries)
         place = traceable_device(_device_of(model) if device is None else device)
         self._history: CudaHistory | DispatchHistory
         if place.type == "cuda":
@@ -108,25 +111,28 @@ class MemoryTracer:
         write_sqlite(self.profile, Path(path))
 
     def __enter__(self) -> Self:
-        if _active:
-            raise TraceError("another MemoryTracer is active: leave it before entering this one")
         if self._model is None or self._tags is not None:
             raise TraceError("a MemoryTracer records once: make a new one")
-        self._names.begin(self._model, self._optimizer)
-        if self._optimizer is not None:
-            self._steppers[id(self._optimizer)] = self._optimizer
-        self._tags = ModuleTags(self._model, self._history.put, self._look_at)
-        if isinstance(self._history, DispatchHistory):
-            self._history.start(_tensors(self._model, self._optimizer))
-        else:
-            self._history.start()
+        if not _active.acquire(blocking=False):
+            raise TraceError("another MemoryTracer is active: leave it before entering this one")
         try:
-            self._tags.__enter__()
+            self._start(self._model)
         except BaseException:
             self._history.cancel()
+            _active.release()
             raise
-        _active.append(self)
         return self
+
+    def _start(self, model: nn.Module) -> None:
+        self._names.begin(model, self._optimizer)
+        if self._optimizer is not None:
+            self._steppers[id(self._optimizer)] = self._optimizer
+        self._tags = ModuleTags(model, self._history.put, self._look_at)
+        if isinstance(self._history, DispatchHistory):
+            self._history.start(_tensors(model, self._optimizer))
+        else:
+            self._history.start()
+        self._tags.__enter__()
 
     def __exit__(
         self,
@@ -134,7 +140,6 @@ class MemoryTracer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> Literal[False]:
-        _active.clear()
         model, self._model = self._model, None
         tags = self._tags
         try:
@@ -151,6 +156,7 @@ class MemoryTracer:
             self._history.cancel()
             self._optimizer = None
             self._steppers.clear()
+            _active.release()
         self._error = "" if kind is None else kind.__name__
         return False
 
@@ -159,6 +165,18 @@ class MemoryTracer:
             self._steppers[id(optimizer)] = optimizer
             self._names.meet(optimizer)
         self._names.step(optimizer)
+
+
+def _check_arguments(model: object, optimizer: object, max_entries: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, got {model!s:.80}")
+    is_optimizer = hasattr(optimizer, "param_groups") and hasattr(optimizer, "state")
+    if optimizer is not None and not is_optimizer:
+        raise TypeError(f"optimizer must be an Optimizer or None, got {optimizer!s:.80}")
+    if not isinstance(max_entries, int):
+        raise TypeError(f"max_entries must be an int, got {max_entries!r}")
+    if max_entries < 1:
+        raise ValueError(f"max_entries must be at least 1, got {max_entries}")
 
 
 def traceable_device(name: str | torch.device) -> torch.device:

@@ -103,11 +103,11 @@ class ModuleTags:
             raise ValueError("module tags can be entered once")
         self._backward, self._grad = torch.autograd.backward, torch.autograd.grad
         try:
+            self._go(OTHER)
             self._hook(model)
         except BaseException:
             self.__exit__(None, None, None)
             raise
-        self._go(OTHER)
         return self
 
     def _hook(self, model: nn.Module) -> None:
@@ -134,8 +134,8 @@ class ModuleTags:
         self._handles.clear()
         self._compiled.clear()
         self._hooked.clear()
-        self._sink.put("")
-        self._sink.put = _ignore
+        put, self._sink.put = self._sink.put, _ignore
+        put("")
 
     def _add_hooks(self, module: nn.Module, name: str, parent: str) -> None:
         own = [f"{phase}|{name}|" for phase in PHASES]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import weakref
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from gpu_optimizer.block_owners import OUTSIDE
@@ -171,6 +173,43 @@ def test_a_tracer_within_another_is_refused_and_the_outer_one_goes_on() -> None:
         del kept
 
 
+def test_a_tracer_in_another_thread_is_refused_too() -> None:
+    model = _model()
+    refused: list[str] = []
+
+    def trace() -> None:
+        try:
+            with MemoryTracer(model):
+                pass
+        except TraceError as error:
+            refused.append(str(error))
+
+    with MemoryTracer(model):
+        thread = Thread(target=trace)
+        thread.start()
+        thread.join()
+    assert len(refused) == 1
+    trace()
+    assert len(refused) == 1
+
+
+def test_an_entry_that_fails_lets_the_next_one_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _model()
+    with monkeypatch.context() as patch:
+        patch.setattr(model[0], "register_forward_hook", None)
+        with pytest.raises(TypeError), MemoryTracer(model):
+            raise AssertionError("not reached")
+    with MemoryTracer(model) as trace:
+        model(torch.ones(1, 64))
+    assert trace.profile.peak_bytes > 0
+
+
+def test_fake_tensors_take_no_memory() -> None:
+    with MemoryTracer(_model()) as trace, FakeTensorMode():
+        torch.ones(1000, 1000)
+    assert trace.profile.peak_bytes == trace.profile.start_bytes
+
+
 def test_a_tracer_records_once() -> None:
     tracer = MemoryTracer(_model())
     with tracer:
@@ -219,6 +258,19 @@ def test_functions_outside_of_all_modules_have_a_row() -> None:
 def test_a_nonsense_option_is_refused(option: str, value: object) -> None:
     with pytest.raises(ValueError, match=option):
         MemoryTracer(_model(), **{option: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"model": 5}, "model must be an nn.Module, got 5"),
+        ({"optimizer": "adamw"}, "optimizer must be an Optimizer or None, got adamw"),
+        ({"max_entries": 5.5}, "max_entries must be an int, got 5.5"),
+    ],
+)
+def test_an_argument_of_another_kind_is_told(options: dict[str, object], told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        MemoryTracer(**{"model": _model(), **options})  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

@@ -310,3 +310,17 @@ def test_a_scripted_part_counts_for_the_module_above() -> None:
     tags = _run(nn.Sequential(nn.Linear(3, 3), scripted), torch.ones(2, 3))
     assert any("|0|" in tag for tag in tags)
     assert not any("|1|" in tag for tag in tags)
+
+
+def _refuse(tag: str) -> None:
+    raise RuntimeError(f"no driver for {tag}")
+
+
+def test_tags_that_cannot_be_put_leave_no_hooks() -> None:
+    model = nn.Sequential(nn.Linear(3, 3))
+    backward = torch.autograd.backward
+    with pytest.raises(RuntimeError, match="no driver"), ModuleTags(model, _refuse):
+        raise AssertionError("not reached")
+    assert torch.autograd.backward is backward
+    model(torch.rand(2, 3)).sum().backward()
+    assert not model[0]._forward_hooks
