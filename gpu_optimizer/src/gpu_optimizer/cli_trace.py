@@ -38,9 +38,14 @@ def run(args: argparse.Namespace) -> int:
     """Trace the step, print the table and write the files; return 0, or 1 if memory ran out."""
     if args.layers < 1:
         raise ValueError(f"--layers must be at least 1, got {args.layers}")
-    for path in (args.html, args.json, args.sqlite):
-        if path is not None and not path.parent.is_dir():
+    paths = [path for path in (args.html, args.json, args.sqlite) if path is not None]
+    for path in paths:
+        if not path.parent.is_dir():
             raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
+        if path.is_dir():
+            raise ValueError(f"{path} cannot be written: it is a folder")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ValueError("--html, --json and --sqlite must name different files")
     step = StepConfig(
         args.mode,
         args.optimizer,

@@ -6,6 +6,7 @@ operator are not seen, and the CPU's kernels may make other temporary tensors th
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -13,6 +14,7 @@ from time import perf_counter_ns
 from typing import Final
 
 import torch
+from torch import nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -21,6 +23,9 @@ from gpu_optimizer.recording import Attribution, Recording
 from gpu_optimizer.types import AllocationEvent, AllocationTrace
 
 SOURCE: Final = "cpu dispatch"
+# torch.tensor() makes a tensor out of sight and hands it over to this operator.
+_LIFT_FRESH: Final = torch.ops.aten.lift_fresh.default
+_ELSEWHERE: Final = "other||"
 _FORGOTTEN: Final = "event over the limit"
 
 
@@ -44,6 +49,7 @@ class DispatchHistory:
         self._references: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._blocks: dict[int, tuple[int, int]] = {}
         self._addresses: list[int] = []
+        self._from_before: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._initial: list[AllocationEvent] = []
         self._events: list[AllocationEvent] = []
         self._n_lost = 0
@@ -57,6 +63,11 @@ class DispatchHistory:
         """Begin to record; the storages of `known` were there before."""
         for tensor in known:
             self.see(tensor, is_new=False)
+        self._from_before = {
+            tensor.untyped_storage()._cdata: weakref.ref(tensor.untyped_storage())
+            for tensor in gc.get_objects()
+            if type(tensor) in {torch.Tensor, nn.Parameter} and tensor.layout == torch.strided
+        }
         self._is_recording = True
         self._mode.__enter__()  # type: ignore[no-untyped-call]
 
@@ -81,15 +92,25 @@ class DispatchHistory:
             self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         self._references.clear()
         self._blocks.clear()
+        self._from_before.clear()
 
     def see(self, tensor: torch.Tensor, *, is_new: bool) -> None:
-        """Book the storage of a tensor unless it is known."""
-        if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        """Book the storage of a tensor unless it is known.
+
+        One that was not made by an operator came from before the trace, or from where no operator
+        is seen, as from NumPy or from another thread.
+        """
+        if tensor.layout != torch.strided:
             return
         storage = tensor.untyped_storage()
-        key, n_bytes = storage._cdata, storage.nbytes()
-        if key in self._blocks or n_bytes == 0:
+        if storage.device.type != "cpu":  # That of a fake tensor is on no device.
             return
+        key, n_bytes = storage._cdata, storage.nbytes()
+        known = self._blocks.get(key)
+        if (known is not None and known[1] == n_bytes) or n_bytes == 0:
+            return
+        if known is not None:
+            self._free(key)  # It was resized.
         if len(self._events) >= self._max_entries:
             self._n_lost += 1
             return
@@ -97,20 +118,29 @@ class DispatchHistory:
         self._addresses.append(storage.data_ptr())
         self._blocks[key] = block, n_bytes
         self._references[key] = weakref.ref(storage, lambda _: self._free(key))
-        if is_new:
-            self._events.append(self._event("alloc", block, n_bytes))
-        else:
+        if is_new or known is not None:
+            self._events.append(self._event("alloc", block, n_bytes, self._tag))
+        elif self._was_before(key, storage):
             self._initial.append(AllocationEvent("alloc", block, n_bytes))
+        else:
+            self._events.append(self._event("alloc", block, n_bytes, _ELSEWHERE))
+
+    def _was_before(self, key: int, storage: torch.UntypedStorage) -> bool:
+        """Return whether a storage that no operator made was there when the trace began."""
+        if not self._is_recording or self._tag.startswith("backward"):
+            return True  # What autograd saved is no object of Python.
+        reference = self._from_before.get(key)
+        return reference is not None and reference() is storage
 
     def _free(self, key: int) -> None:
         block, n_bytes = self._blocks.pop(key)
         del self._references[key]
         # A free is always kept: a block that was booked must not seem to live on.
-        self._events.append(self._event("free", block, n_bytes))
+        self._events.append(self._event("free", block, n_bytes, self._tag))
 
-    def _event(self, kind: str, block: int, n_bytes: int) -> AllocationEvent:
+    def _event(self, kind: str, block: int, n_bytes: int, tag: str) -> AllocationEvent:
         time_us = self._clock_ns() / 1000
-        return AllocationEvent(kind, block, n_bytes, tag=self._tag, time_us=time_us)  # type: ignore[arg-type]
+        return AllocationEvent(kind, block, n_bytes, tag=tag, time_us=time_us)  # type: ignore[arg-type]
 
 
 class _Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -130,7 +160,7 @@ class _Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given = kwargs or {}
         for value in pytree.tree_leaves((args, given)):
             if isinstance(value, torch.Tensor):
-                self._history.see(value, is_new=False)
+                self._history.see(value, is_new=func is _LIFT_FRESH)
         output = func(*args, **given)
         for value in pytree.tree_leaves(output):
             if isinstance(value, torch.Tensor):

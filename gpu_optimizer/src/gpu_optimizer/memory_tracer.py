@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Final, Literal, Self
 
@@ -22,10 +23,12 @@ from gpu_optimizer.out_of_memory import is_out_of_host_memory, is_out_of_memory
 from gpu_optimizer.profile_builder import build_profile
 from gpu_optimizer.recording import Failure, Recording, StorageNames, state_tensors
 from gpu_optimizer.report import html_page, profile_json, write_sqlite
+from gpu_optimizer.report.whole_file import whole_file
 
 MAX_ENTRIES: Final = 1_000_000
 """Chosen by us: some hundred steps of a large model, some 300 MB of host memory when read."""
-_active: list[MemoryTracer] = []
+_active: Final = Lock()
+"""Held by the tracer that records, in whatever thread."""
 
 
 class MemoryTracer:
@@ -47,6 +50,8 @@ class MemoryTracer:
 
     Raises
     ------
+    TypeError
+        If an argument is of another kind.
     ValueError
         If the device is neither, or `max_entries` is less than 1.
     DeviceError
@@ -67,8 +72,7 @@ class MemoryTracer:
         device: str | torch.device | None = None,
         max_entries: int = MAX_ENTRIES,
     ) -> None:
-        if max_entries < 1:
-            raise ValueError(f"max_entries must be at least 1, got {max_entries}")
+        _check_arguments(model, optimizer, max_entries)
         place = traceable_device(_device_of(model) if device is None else device)
         self._history: CudaHistory | DispatchHistory
         if place.type == "cuda":
@@ -107,25 +111,28 @@ class MemoryTracer:
         write_sqlite(self.profile, Path(path))
 
     def __enter__(self) -> Self:
-        if _active:
-            raise TraceError("another MemoryTracer is active: leave it before entering this one")
         if self._model is None or self._tags is not None:
             raise TraceError("a MemoryTracer records once: make a new one")
-        self._names.look_at_model(self._model)
-        if self._optimizer is not None:
-            self._look_at(self._optimizer)
-        self._tags = ModuleTags(self._model, self._history.put, self._look_at)
-        if isinstance(self._history, DispatchHistory):
-            self._history.start(_tensors(self._model, self._optimizer))
-        else:
-            self._history.start()
+        if not _active.acquire(blocking=False):
+            raise TraceError("another MemoryTracer is active: leave it before entering this one")
         try:
-            self._tags.__enter__()
+            self._start(self._model)
         except BaseException:
             self._history.cancel()
+            _active.release()
             raise
-        _active.append(self)
         return self
+
+    def _start(self, model: nn.Module) -> None:
+        self._names.begin(model, self._optimizer)
+        if self._optimizer is not None:
+            self._steppers[id(self._optimizer)] = self._optimizer
+        self._tags = ModuleTags(model, self._history.put, self._look_at)
+        if isinstance(self._history, DispatchHistory):
+            self._history.start(_tensors(model, self._optimizer))
+        else:
+            self._history.start()
+        self._tags.__enter__()
 
     def __exit__(
         self,
@@ -133,16 +140,13 @@ class MemoryTracer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> Literal[False]:
-        _active.clear()
         model, self._model = self._model, None
         tags = self._tags
         try:
             if tags is not None:
                 tags.__exit__(kind, error, trace)
             if model is not None:
-                self._names.look_at_model(model)
-            for optimizer in self._steppers.values():
-                self._names.look_at_optimizer(optimizer)
+                self._names.end(model, self._steppers.values())
             self._recording = _told(self._history.stop(), error)
         except RuntimeError:
             # After a failed kernel CUDA answers nothing more; the first error is the one to see.
@@ -152,13 +156,27 @@ class MemoryTracer:
             self._history.cancel()
             self._optimizer = None
             self._steppers.clear()
-            self._names.forget_objects()
+            _active.release()
         self._error = "" if kind is None else kind.__name__
         return False
 
     def _look_at(self, optimizer: Optimizer) -> None:
-        self._steppers[id(optimizer)] = optimizer
-        self._names.look_at_optimizer(optimizer)
+        if id(optimizer) not in self._steppers:
+            self._steppers[id(optimizer)] = optimizer
+            self._names.meet(optimizer)
+        self._names.step(optimizer)
+
+
+def _check_arguments(model: object, optimizer: object, max_entries: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, got {model!s:.80}")
+    is_optimizer = hasattr(optimizer, "param_groups") and hasattr(optimizer, "state")
+    if optimizer is not None and not is_optimizer:
+        raise TypeError(f"optimizer must be an Optimizer or None, got {optimizer!s:.80}")
+    if not isinstance(max_entries, int):
+        raise TypeError(f"max_entries must be an int, got {max_entries!r}")
+    if max_entries < 1:
+        raise ValueError(f"max_entries must be at least 1, got {max_entries}")
 
 
 def traceable_device(name: str | torch.device) -> torch.device:
@@ -199,9 +217,8 @@ def _told(recording: Recording, error: BaseException | None) -> Recording:
 
 def _write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _device_of(model: nn.Module) -> torch.device:

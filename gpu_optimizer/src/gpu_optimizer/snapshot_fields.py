@@ -11,6 +11,7 @@ from gpu_optimizer.errors import TraceError
 
 Record = Mapping[str, object]
 DEFAULT_POOL: Final = (0, 0)
+_MAX_TIME_US: Final = 2**63
 _RETURN: Final = "segment_free"
 
 
@@ -47,9 +48,11 @@ def pool_id(record: Record) -> tuple[int, int] | None:
     value = record.get("pool_id", record.get("segment_pool_id"))
     if value is None:
         return None
-    if not isinstance(value, list | tuple) or len(value) != 2:
-        raise TraceError(f"the snapshot is corrupt: a pool must be two numbers, got {value!r}")
-    return int(value[0]), int(value[1])
+    match value:
+        case [int(first), int(second)]:
+            return first, second
+        case _:
+            raise TraceError(f"the snapshot is corrupt: a pool must be two numbers, got {value!r}")
 
 
 class Pools:
@@ -102,4 +105,8 @@ class Pools:
 def time_us(record: Record) -> float:
     """Return when it happened, NaN where the record does not say."""
     value = record.get("time_us")
-    return float(value) if isinstance(value, int | float) else float("nan")
+    if not isinstance(value, int | float):
+        return float("nan")
+    if not abs(value) < _MAX_TIME_US:
+        raise TraceError(f"the snapshot is corrupt: 'time_us' must be a time, got {value!r:.40}")
+    return float(value)

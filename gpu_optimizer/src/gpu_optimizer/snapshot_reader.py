@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gpu_optimizer.errors import TraceError
-from gpu_optimizer.event_table import ALLOC, EMPTY_CACHE, FREE, NO_BLOCK, EventTable
+from gpu_optimizer.event_table import ALLOC, EMPTY_CACHE, FREE, NO_BLOCK
 from gpu_optimizer.snapshot_events import EventColumns
 from gpu_optimizer.snapshot_fields import Pools, Record, number, records, text
 from gpu_optimizer.snapshot_segments import RELEASES, RESERVES, SegmentBook
@@ -189,18 +189,17 @@ class _History:
             before.add_untimed(ALLOC, block, n_bytes, record)
         n_initial = len(before)
         try:
-            table: EventTable = before.followed_by(self._events)
-        except ValueError as error:
+            trace = AllocationTrace(
+                events=before.followed_by(self._events),
+                device=device,
+                source="cuda history",
+                n_initial=n_initial,
+                is_truncated=n_initial > 0 or self._book.initial_bytes > 0,
+                dropped=tuple(sorted(self._dropped.items())),
+                segments=tuple(self._book.given),
+            )
+        except (ValueError, OverflowError) as error:
             raise TraceError(f"the snapshot contradicts itself: {error}") from error
-        trace = AllocationTrace(
-            events=table,
-            device=device,
-            source="cuda history",
-            n_initial=n_initial,
-            is_truncated=n_initial > 0 or self._book.initial_bytes > 0,
-            dropped=tuple(sorted(self._dropped.items())),
-            segments=tuple(self._book.given),
-        )
         return SnapshotReading(
             trace=trace,
             peak_reserved_bytes=self._book.peak_bytes,

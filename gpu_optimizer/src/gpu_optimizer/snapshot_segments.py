@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from gpu_optimizer.snapshot_fields import DEFAULT_POOL, Pools, Record, number
+from gpu_optimizer.snapshot_fields import DEFAULT_POOL, Pools, Record, number, text
 
 RESERVES: Final = frozenset({"segment_alloc", "segment_map"})
 RELEASES: Final = frozenset({"segment_free", "segment_unmap"})
@@ -41,7 +41,7 @@ class SegmentBook:
         born: set[int] = set()
         older: dict[int, int] = {}
         for record in history:
-            action = record.get("action")
+            action = text(record, "action")
             if action in RESERVES:
                 change += number(record, "size")
                 born.add(number(record, "addr"))

@@ -69,7 +69,7 @@ def save_trace(trace: AllocationTrace, path: str | PathLike[str]) -> None:
     if path.suffix == ".npz":
         columns = {name: getattr(trace.table, name) for name in _COLUMNS}
         text = json.dumps({**head, "tags": trace.table.tags})
-        np.savez_compressed(path, allow_pickle=False, head=_as_bytes(text), **columns)
+        np.savez_compressed(path, head=_as_bytes(text), **columns)
     elif path.suffix == ".jsonl":
         with path.open("w", encoding="utf-8") as file:
             file.write(json.dumps({**head, "columns": _EVENT_KEYS}) + "\n")
@@ -96,7 +96,8 @@ def load_trace(path: str | PathLike[str]) -> AllocationTrace:
         return _load_arrays(path) if path.suffix == ".npz" else _load_lines(path)
     except OSError as error:
         raise TraceError(f"{path.name} cannot be read: {error.strerror or error}") from error
-    except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
+    except (*_DAMAGE, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        # zipfile says RuntimeError of what is encrypted, or packed as it does not know.
         raise TraceError(f"{path.name} is damaged or no allocation trace: {error}") from error
 
 

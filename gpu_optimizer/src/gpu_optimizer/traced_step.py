@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from typing import Final
 
 import torch
 
 from gpu_optimizer.errors import DeviceError
+from gpu_optimizer.host_memory import available_host_bytes
 from gpu_optimizer.memory_tracer import MemoryTracer, traceable_device
 from gpu_optimizer.models import find_model
 from gpu_optimizer.out_of_memory import is_out_of_host_memory, is_out_of_memory
 from gpu_optimizer.training_step import (
     AUTOCAST_DTYPES,
     WEIGHT_DTYPES,
+    OptimizerName,
     StepConfig,
     StepProgram,
     Workload,
 )
+from gpu_optimizer.units import format_bytes
+
+_N_STATES: Final[Mapping[OptimizerName, int]] = {"adamw": 2, "momentum": 1, "sgd": 0}
+"""Tensors as large as the weights that an optimizer keeps."""
 
 
 @contextmanager
@@ -33,9 +40,7 @@ def prepared(workload: Workload, step: StepConfig, device: str) -> Iterator[Step
         If it is not there, or too small for the weights.
     """
     place = traceable_device(device)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(WEIGHT_DTYPES[step.precision])
-    try:
+    with default_dtype(WEIGHT_DTYPES[step.precision]):
         with _fitting(place), place:
             model, batch = workload.model_fn().to(place), workload.inputs_fn()
             model.train(step.mode == "train")
@@ -45,8 +50,6 @@ def prepared(workload: Workload, step: StepConfig, device: str) -> Iterator[Step
         else:
             autocast = partial(torch.autocast, place.type, dtype=dtype)
             yield StepProgram(model, batch, workload.loss_fn, step, autocast)
-    finally:
-        torch.set_default_dtype(before)
 
 
 @contextmanager
@@ -127,7 +130,39 @@ def trace_model(
     if step.n_new_tokens and entry.kind != "text":
         raise ValueError(f"{entry.name} generates no tokens, got n_new_tokens={step.n_new_tokens}")
     workload = entry.workload(batch, seq, is_checkpointed=step.is_checkpointed)
+    if traceable_device(device).type == "cpu":
+        _refuse_too_large(workload, step)
     return trace_workload(workload, step, device, n_warmup)
+
+
+def _refuse_too_large(workload: Workload, step: StepConfig) -> None:
+    """Raise DeviceError where the host would kill the process instead of refusing memory."""
+    available = available_host_bytes()
+    if available is None:
+        return
+    place = torch.device("cpu")
+    with default_dtype(WEIGHT_DTYPES[step.precision]), _fitting(place), torch.device("meta"):
+        model = workload.model_fn()
+    weights = sum(one.nbytes for one in (*model.parameters(), *model.buffers()))
+    n_copies = 1 if step.mode == "infer" else 2 + _N_STATES[step.optimizer]
+    if weights * n_copies > available:
+        what = "weights" if n_copies == 1 else "weights, gradients and optimizer state"
+        raise DeviceError(
+            f"{what} take {format_bytes(weights * n_copies)} and this machine has "
+            f"{format_bytes(available)} of memory left: trace a smaller model, or forecast this "
+            "one with gpu-optimizer predict, which needs no weights"
+        )
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Make new tensors of a type."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _ignore(_: str) -> None:

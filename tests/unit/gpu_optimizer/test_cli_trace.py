@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpu_optimizer import models
+from gpu_optimizer import models, traced_step
 from gpu_optimizer.cli import main
 from gpu_optimizer.models import ModelEntry
 from gpu_optimizer.training_step import Workload
@@ -82,6 +82,8 @@ def test_a_model_that_does_not_fit_gets_its_post_mortem(
         (["small", "--new-tokens", "3", "--mode", "infer"], "generates no tokens"),
         (["small", "--html", "missing/page.html"], "no folder"),
         (["small", "--device", "tpu"], "device"),
+        (["small", "--html", "."], "folder"),
+        (["small", "--html", "./one", "--json", "one"], "different files"),
     ],
 )
 def test_nonsense_is_one_sentence(
@@ -107,3 +109,15 @@ def test_weights_that_do_not_fit_are_told(
     monkeypatch.setattr(ModelEntry, "workload", lambda *_, **__: workload)
     assert main(["trace", "small", "--device", "cpu"]) == 2
     assert "the weights do not fit" in capsys.readouterr().err
+
+
+def test_a_model_that_this_machine_cannot_hold_is_refused_before_it_is_made(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    n_bytes = 4 * sum(one.numel() for one in _Small().parameters())
+    monkeypatch.setattr(traced_step, "available_host_bytes", lambda: 4 * n_bytes - 1)
+    assert main(["trace", "small", "--device", "cpu"]) == 2
+    told = capsys.readouterr().err
+    assert "weights, gradients and optimizer state take" in told
+    assert "gpu-optimizer predict" in told
+    assert main(["trace", "small", "--device", "cpu", "--mode", "infer"]) == 0

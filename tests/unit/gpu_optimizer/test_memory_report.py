@@ -103,6 +103,13 @@ def test_the_data_of_the_page_add_up_at_every_moment(trace: MemoryTracer) -> Non
     assert max(map(sum, zip(*data["timeline"]["bytes"], strict=True))) == data["peak_bytes"]
 
 
+def test_a_title_that_looks_like_a_place_of_the_template_stays_a_title(
+    trace: MemoryTracer,
+) -> None:
+    page = html_page(trace.profile, "{{data}} {{script}}")
+    assert "<title>{{data}} {{script}}</title>" in page
+
+
 def test_names_cannot_end_the_script(trace: MemoryTracer) -> None:
     page = html_page(trace.profile, "</title><script>alert(1)</script>")
     assert len(_Page(page).scripts) == 2
@@ -159,6 +166,52 @@ def test_a_file_that_cannot_be_written_is_an_os_error(trace: MemoryTracer, tmp_p
     for write in (trace.to_sqlite, trace.to_json, trace.to_html):
         with pytest.raises(OSError, match="missing"):
             write(tmp_path / "missing" / "file")
+
+
+def test_a_folder_in_the_way_is_told_and_nothing_is_left(
+    trace: MemoryTracer, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").mkdir()
+    for write in (trace.to_sqlite, trace.to_json, trace.to_html):
+        with pytest.raises(OSError, match="taken cannot be written: it is a folder"):
+            write(tmp_path / "taken")
+    assert [one.name for one in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_disk_that_fills_leaves_nothing_behind(
+    trace: MemoryTracer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(path: Path, text: str, encoding: str) -> None:
+        with path.open("w", encoding=encoding) as file:
+            file.write(text[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fill)
+    with pytest.raises(OSError, match=r"profile\.json cannot be written: No space left"):
+        trace.to_json(tmp_path / "profile.json")
+    assert not list(tmp_path.iterdir())
+
+
+def _documented(section: str) -> set[str]:
+    """Return the names at the start of the rows of a table in the description of the files."""
+    text = (Path(__file__).parents[3] / "docs/memory_profile.md").read_text(encoding="utf-8")
+    rows = text.partition(f"## {section}")[2].partition("\n## ")[0].splitlines()
+    firsts = [row.split("|")[1] for row in rows if row.startswith("|")]
+    return {name for first in firsts for name in re.findall("`([a-z_]+)`", first)}
+
+
+def test_the_description_of_the_files_names_all_that_is_in_them(
+    trace: MemoryTracer, tmp_path: Path
+) -> None:
+    trace.to_json(tmp_path / "profile.json")
+    trace.to_sqlite(tmp_path / "profile.sqlite")
+    content = json.loads((tmp_path / "profile.json").read_text(encoding="utf-8"))
+    with closing(sqlite3.connect(tmp_path / "profile.sqlite")) as base:
+        tables = {
+            name for (name,) in base.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        }
+    assert _documented("profile.json") == set(content)
+    assert _documented("profile.sqlite") == tables
 
 
 def test_an_empty_profile_can_be_shown() -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gc
 import weakref
+from threading import Thread
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.utils.checkpoint import checkpoint
 
 from gpu_optimizer.block_owners import OUTSIDE
 from gpu_optimizer.errors import DeviceError, TraceError
@@ -169,6 +173,43 @@ def test_a_tracer_within_another_is_refused_and_the_outer_one_goes_on() -> None:
         del kept
 
 
+def test_a_tracer_in_another_thread_is_refused_too() -> None:
+    model = _model()
+    refused: list[str] = []
+
+    def trace() -> None:
+        try:
+            with MemoryTracer(model):
+                pass
+        except TraceError as error:
+            refused.append(str(error))
+
+    with MemoryTracer(model):
+        thread = Thread(target=trace)
+        thread.start()
+        thread.join()
+    assert len(refused) == 1
+    trace()
+    assert len(refused) == 1
+
+
+def test_an_entry_that_fails_lets_the_next_one_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _model()
+    with monkeypatch.context() as patch:
+        patch.setattr(model[0], "register_forward_hook", None)
+        with pytest.raises(TypeError), MemoryTracer(model):
+            raise AssertionError("not reached")
+    with MemoryTracer(model) as trace:
+        model(torch.ones(1, 64))
+    assert trace.profile.peak_bytes > 0
+
+
+def test_fake_tensors_take_no_memory() -> None:
+    with MemoryTracer(_model()) as trace, FakeTensorMode():
+        torch.ones(1000, 1000)
+    assert trace.profile.peak_bytes == trace.profile.start_bytes
+
+
 def test_a_tracer_records_once() -> None:
     tracer = MemoryTracer(_model())
     with tracer:
@@ -219,6 +260,19 @@ def test_a_nonsense_option_is_refused(option: str, value: object) -> None:
         MemoryTracer(_model(), **{option: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"model": 5}, "model must be an nn.Module, got 5"),
+        ({"optimizer": "adamw"}, "optimizer must be an Optimizer or None, got adamw"),
+        ({"max_entries": 5.5}, "max_entries must be an int, got 5.5"),
+    ],
+)
+def test_an_argument_of_another_kind_is_told(options: dict[str, object], told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        MemoryTracer(**{"model": _model(), **options})  # type: ignore[arg-type]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_a_gpu_that_is_not_there_is_told() -> None:
     with pytest.raises(DeviceError, match="no CUDA device"):
@@ -249,3 +303,118 @@ def test_running_out_of_host_memory_is_told() -> None:
     with pytest.raises(RuntimeError, match="DefaultCPUAllocator"), trace:
         torch.empty(10**15)
     assert trace.profile.out_of_memory is not None
+
+
+def _blocks_of(profile: MemoryProfile, n_bytes: int) -> list[tuple[str, str, str]]:
+    """Return phase, module and category of the allocations of a size, in their order."""
+    table = profile.trace.table
+    rows = ((table.kinds == 0) & (table.n_bytes == n_bytes)).nonzero()[0]
+    owners = [profile.owners[profile.owner_of_block[block]] for block in table.blocks[rows]]
+    return [(one.phase, one.module, one.category) for one in owners]
+
+
+def test_batches_that_no_operator_made_count_when_they_come() -> None:
+    model = nn.Linear(64, 4)
+    with MemoryTracer(model) as trace:
+        for _ in range(10):
+            rows = torch.from_numpy(np.ones((64, 64), np.float32))
+            model(rows).sum().backward()
+    batches = _blocks_of(trace.profile, 64 * 64 * 4)
+    assert batches == [("other", OUTSIDE, "other")] * 10
+    assert trace.profile.peak_bytes < 3 * 64 * 64 * 4
+
+
+def test_a_batch_and_what_autograd_saved_before_the_trace_were_there_before() -> None:
+    model = nn.Sequential(nn.Linear(64, 80), nn.Sigmoid())
+    rows = torch.from_numpy(np.ones((64, 64), np.float32))
+    loss = model(rows).sum()
+    with MemoryTracer(model) as trace:
+        loss.backward()
+    assert ("before", OUTSIDE, "other") in _blocks_of(trace.profile, 64 * 80 * 4)
+    assert _blocks_of(trace.profile, 64 * 64 * 4) == [("before", OUTSIDE, "other")]
+
+
+def test_a_storage_that_grows_counts_with_its_new_size() -> None:
+    with MemoryTracer(_model()) as trace:
+        grown = torch.empty(1000)
+        grown.resize_(5000)
+    assert trace.profile.end_bytes - trace.profile.start_bytes == 20480
+    assert grown.numel() == 5000
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+def test_gradients_that_are_stepped_within_backward_are_told(
+    kind: type[torch.optim.AdamW | torch.optim.SGD],
+) -> None:
+    model = nn.Sequential(*(nn.Linear(64, 64, bias=False) for _ in range(3)))
+    optimizers = {one: kind([one], lr=0.1) for one in model.parameters()}
+
+    def step(parameter: nn.Parameter) -> None:
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
+
+    for one in model.parameters():
+        one.register_post_accumulate_grad_hook(step)  # type: ignore[no-untyped-call]
+    with MemoryTracer(model) as trace:
+        model(torch.ones(32, 64)).sum().backward()
+    made = [one for one in _blocks_of(trace.profile, 64 * 64 * 4) if one[0] == "backward"]
+    assert made == [("backward", name, "gradients") for name in ("2", "1", "0")]
+
+
+def test_gradients_that_no_optimizer_sees_are_told() -> None:
+    model = nn.Linear(64, 64, bias=False)
+    with MemoryTracer(model) as trace:
+        for _ in range(2):
+            model(torch.ones(8, 64)).sum().backward()
+            model.weight.grad = None
+    made = [one for one in _blocks_of(trace.profile, 64 * 64 * 4) if one[0] == "backward"]
+    assert made == [("backward", "(model)", "gradients")] * 2
+
+
+def test_the_state_of_an_optimizer_that_asks_for_closures_is_told() -> None:
+    model = nn.Linear(64, 32, bias=False)
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = model(torch.ones(4, 64)).square().sum()
+        loss.backward()
+        return float(loss.detach())
+
+    with MemoryTracer(model) as trace:
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    found = _blocks_of(trace.profile, 64 * 32 * 4)
+    assert ("optimizer", "(model)", "optimizer state") in found
+    assert not any(phase == "other" for phase, _, _ in found)
+
+
+@pytest.mark.parametrize("is_reentrant", [False, True])
+def test_what_checkpointing_computes_again_is_activations(*, is_reentrant: bool) -> None:
+    model = nn.Sequential(nn.Linear(64, 80), nn.Sigmoid(), nn.Linear(80, 64))
+    rows = torch.ones(32, 64, requires_grad=True)
+    with MemoryTracer(model) as trace:
+        checkpoint(model, rows, use_reentrant=is_reentrant).sum().backward()
+    again = [one for one in _blocks_of(trace.profile, 32 * 80 * 4) if one[0] == "backward"]
+    assert [one[1:] for one in again[:2]] == [("0", "activations"), ("1", "activations")]
+    assert {one[2] for one in again[2:]} == {"activation gradients"}
+
+
+def test_parameters_that_move_are_not_taken_for_what_comes_after() -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    with MemoryTracer(model) as trace:
+        model.to(torch.bfloat16)
+        kept = [torch.ones(64, 64) for _ in range(6)]
+    assert len(kept) == 6
+    made = [one for one in _blocks_of(trace.profile, 64 * 64 * 4) if one[0] != "before"]
+    assert made == [("other", OUTSIDE, "other")] * 6
+    assert _blocks_of(trace.profile, 64 * 64 * 2)[1] == ("other", "1", "parameters")
+
+
+def test_what_torch_tensor_makes_is_of_where_it_is_made() -> None:
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2, 4)).sum().backward()
+    with MemoryTracer(model) as trace:
+        optimizer.step()
+    made = [one for one in trace.profile.owners if one.category == "optimizer state"]
+    assert {one.phase for one in made} == {"optimizer"}

@@ -87,7 +87,7 @@ def test_the_life_of_a_block_tells_what_it_is_for() -> None:
         ("alloc", 5, "optimizer||"),
         ("alloc", 6, "optimizer||"),
         ("free", 6, "optimizer||"),
-        names=StorageNames(gradients={4: "b"}, states={5: "b"}),
+        names=StorageNames(gradients={4: ["b"]}, states={5: "b"}),
     )
     assert found == {
         0: "activations",
@@ -105,7 +105,7 @@ def test_an_address_that_is_used_again_does_not_make_a_gradient() -> None:
     found = _categories(
         ("alloc", 0, "forward|a|"),
         ("free", 0, "backward|a|"),
-        names=StorageNames(gradients={0: "a"}),
+        names=StorageNames(gradients={0: ["a"]}),
     )
     assert found == {0: "activations"}
 

@@ -234,7 +234,13 @@ def test_reading_a_history_gives_the_events_of_the_trace() -> None:
         (_snapshot(_alloc(-4)), "corrupt: 'addr' must be a whole number of 0 or more, got -4"),
         (_snapshot(_alloc(0, 0)), "contradicts itself: n_bytes of event 0"),
         (_snapshot({"action": 7}), "corrupt: 'action' must be a text, got 7"),
+        (_snapshot({"action": ["alloc"]}), "corrupt: 'action' must be a text"),
         (_snapshot(_alloc(0, pool_id=5)), "a pool must be two numbers, got 5"),
+        (_snapshot(_alloc(0, pool_id=(None, 1))), "a pool must be two numbers"),
+        (_snapshot(_alloc(0, 2**70)), "contradicts itself: Python int too large"),
+        (_snapshot(_alloc(0, time_us=10**400)), "corrupt: 'time_us' must be a time, got 1000"),
+        (_snapshot(_alloc(0, time_us=float("inf"))), "corrupt: 'time_us' must be a time, got inf"),
+        (_snapshot({"action": "segment_alloc", "addr": 0, "size": 0}), "a segment has an address"),
     ],
 )
 def test_what_is_no_snapshot_is_refused_in_one_sentence(snapshot: object, message: str) -> None:

@@ -77,6 +77,18 @@ def test_a_foreign_file_is_told(tmp_path: Path, ending: str, content: bytes) -> 
         load_trace(path)
 
 
+@pytest.mark.parametrize("flag", [0x01, 0x20, 0x40])
+def test_an_archive_of_a_kind_that_is_not_read_is_told(tmp_path: Path, flag: int) -> None:
+    path = tmp_path / "a.npz"
+    save_trace(_TRACE, path)
+    content = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + place] |= flag
+    path.write_bytes(content)
+    with pytest.raises(TraceError, match=r"a\.npz is damaged"):
+        load_trace(path)
+
+
 def test_another_version_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     save_trace(_TRACE, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import importlib.resources
 import json
+import re
 from typing import Final
 
 from gpu_optimizer.block_owners import CATEGORIES
@@ -14,6 +15,7 @@ from gpu_optimizer.report.profile_text import warnings_of
 
 _TEMPLATE: Final = "page.html"
 _SCRIPT: Final = "page.js"
+_PLACE: Final = re.compile(r"\{\{(title|script|data)\}\}")
 _N_BLOCKS: Final = 500
 """Of the list of what is alive at the peak; the flame graph holds all of it."""
 
@@ -35,11 +37,9 @@ def html_page(profile: MemoryProfile, title: str) -> str:
     # "</script>" in a name must not end the data.
     data = json.dumps(strict(_data(profile)), separators=(",", ":"), allow_nan=False)
     data = data.replace("<", "\\u003c")
-    return (
-        page.replace("{{title}}", html.escape(title))
-        .replace("{{script}}", script)
-        .replace("{{data}}", data)
-    )
+    parts = {"title": html.escape(title), "script": script, "data": data}
+    # All at once, so that no part is looked for in another.
+    return _PLACE.sub(lambda place: parts[place[1]], page)
 
 
 def _data(profile: MemoryProfile) -> dict[str, object]:

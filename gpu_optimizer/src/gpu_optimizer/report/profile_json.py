@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from gpu_optimizer.block_owners import CATEGORIES
-from gpu_optimizer.memory_profile import MemoryProfile, Moment
+from gpu_optimizer.memory_profile import LiveBlock, MemoryProfile, Moment
 
 FORMAT: Final = "gpu-optimizer memory profile"
 VERSION: Final = 1
@@ -69,7 +69,7 @@ def _content(profile: MemoryProfile) -> dict[str, object]:
         "layers": [
             {**asdict(layer), "by_category": dict(layer.by_category)} for layer in profile.layers
         ],
-        "at_peak": [{**asdict(block), **asdict(block.owner)} for block in profile.at_peak],
+        "at_peak": [_block(block) for block in profile.at_peak],
         "timeline": {
             "categories": CATEGORIES,
             "events": timeline.events,
@@ -82,6 +82,12 @@ def _content(profile: MemoryProfile) -> dict[str, object]:
         if failure is None
         else {**asdict(failure), "sentence": failure.sentence()},
     }
+
+
+def _block(block: LiveBlock) -> dict[str, object]:
+    content = asdict(block)
+    owner = content.pop("owner")
+    return {**content, **owner}
 
 
 def _fragmentation(moment: Moment) -> dict[str, object]:

@@ -13,6 +13,7 @@ from typing import Final
 from gpu_optimizer.block_owners import CATEGORIES
 from gpu_optimizer.memory_profile import MemoryProfile
 from gpu_optimizer.report.profile_json import head, strict
+from gpu_optimizer.report.whole_file import whole_file
 
 _TABLES: Final = """
 CREATE TABLE profile (name TEXT PRIMARY KEY, value TEXT);
@@ -43,17 +44,15 @@ def write_sqlite(profile: MemoryProfile, path: Path) -> None:
     OSError
         If the file cannot be written.
     """
-    temporary = path.with_name(path.name + ".part")
-    temporary.unlink(missing_ok=True)
-    try:
-        with closing(sqlite3.connect(temporary)) as connection:
-            connection.executescript(_TABLES)
-            for table, rows in _contents(profile):
-                _insert(connection, table, rows)
-            connection.commit()
-    except sqlite3.OperationalError as exc:
-        raise OSError(f"{path} cannot be written: {exc}") from exc
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        try:
+            with closing(sqlite3.connect(temporary)) as connection:
+                connection.executescript(_TABLES)
+                for table, rows in _contents(profile):
+                    _insert(connection, table, rows)
+                connection.commit()
+        except sqlite3.OperationalError as exc:
+            raise OSError(str(exc)) from exc
 
 
 def _insert(connection: sqlite3.Connection, table: str, rows: Iterable[tuple[object, ...]]) -> None:
