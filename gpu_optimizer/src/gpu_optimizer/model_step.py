@@ -96,7 +96,7 @@ def program_of(workload: Workload, config: StepConfig, device: str) -> BatchProg
     is_training = config.mode == "train"
     model.train(is_training)
     autocast = autocast_of(config, device)
-    program = StepProgram(model, inputs, workload.loss_fn, config, autocast)
+    program = StepProgram(model, inputs, workload.loss_fn, config, autocast, workload.optimizer_fn)
 
     def evaluate() -> None:
         model.eval()

@@ -202,7 +202,9 @@ def _llama(is_checkpointed: bool) -> nn.Module:
     transformers = _library("transformers")
     model: nn.Module = transformers.LlamaForCausalLM(transformers.LlamaConfig())
     if is_checkpointed:
-        model.gradient_checkpointing_enable()  # type: ignore[operator]
+        # The old name warns where there is the new one.
+        enable = getattr(model, "activation_checkpointing_enable", None)
+        (enable or model.gradient_checkpointing_enable)()  # type: ignore[operator]
     return model
 
 

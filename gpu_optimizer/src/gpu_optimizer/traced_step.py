@@ -15,6 +15,7 @@ from gpu_optimizer.out_of_memory import is_out_of_host_memory, is_out_of_memory
 from gpu_optimizer.training_step import (
     AUTOCAST_DTYPES,
     WEIGHT_DTYPES,
+    Autocast,
     StepConfig,
     StepProgram,
     Workload,
@@ -40,11 +41,10 @@ def prepared(workload: Workload, step: StepConfig, device: str) -> Iterator[Step
             model, batch = workload.model_fn().to(place), workload.inputs_fn()
             model.train(step.mode == "train")
         dtype = AUTOCAST_DTYPES.get(step.precision)
-        if dtype is None:
-            yield StepProgram(model, batch, workload.loss_fn, step, nullcontext)
-        else:
+        autocast: Autocast = nullcontext
+        if dtype is not None:
             autocast = partial(torch.autocast, place.type, dtype=dtype)
-            yield StepProgram(model, batch, workload.loss_fn, step, autocast)
+        yield StepProgram(model, batch, workload.loss_fn, step, autocast, workload.optimizer_fn)
     finally:
         torch.set_default_dtype(before)
 
