@@ -171,11 +171,7 @@ def predict(
     """
     entry = find_model(request.model)
     step = request.step
-    if entry.kind == "pose" and step.mode == "train":
-        raise ValueError(f"{entry.name} can be forecast for mode 'infer' only, got 'train'")
-    if step.n_new_tokens and entry.kind != "text":
-        raise ValueError(f"{entry.name} generates no tokens, got n_new_tokens={step.n_new_tokens}")
-    workload = entry.workload(request.batch, request.seq, is_checkpointed=step.is_checkpointed)
+    workload = entry.workload_of(step, request.batch, request.seq)
     return predict_workload(workload, step, machine, clock)
 
 

@@ -62,9 +62,7 @@ class ModelStep:
         UnknownModelError
             If no model has that name.
         """
-        workload = find_model(self.model).workload(
-            batch, self.seq, is_checkpointed=self.step.is_checkpointed
-        )
+        workload = find_model(self.model).workload_of(self.step, batch, self.seq)
         return program_of(workload, self.step, self.device)
 
     def forecast_bytes(self, batch: int) -> int:

@@ -122,11 +122,7 @@ def trace_model(
         If the device is not there.
     """
     entry = find_model(name)
-    if entry.kind == "pose" and step.mode == "train":
-        raise ValueError(f"{entry.name} can be traced for mode 'infer' only, got 'train'")
-    if step.n_new_tokens and entry.kind != "text":
-        raise ValueError(f"{entry.name} generates no tokens, got n_new_tokens={step.n_new_tokens}")
-    workload = entry.workload(batch, seq, is_checkpointed=step.is_checkpointed)
+    workload = entry.workload_of(step, batch, seq)
     return trace_workload(workload, step, device, n_warmup)
 
 
