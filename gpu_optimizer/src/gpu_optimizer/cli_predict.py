@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final, get_args
 
 from gpu_optimizer.cli_parts import EXIT_DOES_NOT_FIT, Commands
@@ -32,12 +33,20 @@ def add_command(commands: Commands) -> None:
     command.add_argument("--new-tokens", type=int, default=0, metavar="N", help="to generate")
     command.add_argument("--checkpoint", action="store_true", help="recompute blocks in backward")
     command.add_argument("--device", default=DEFAULT_MACHINE, metavar="NAME", help="the machine")
+    command.add_argument(
+        "--machines",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="as written by `profile-machine --out`; default: the package's own",
+    )
     command.add_argument("--budget", default=None, metavar="SIZE", help="8GiB; default: the card")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the forecast; return 0, or 1 if the model does not fit into the budget."""
-    machine = find_machine(args.device)
+    machines = load_machines(args.machines)
+    machine = find_machine(args.device, args.machines)
     budget_bytes = machine.total_bytes if args.budget is None else parse_bytes(args.budget)
     if budget_bytes <= 0:
         raise ValueError(f"the budget must be more than 0, got {args.budget!r}")
@@ -68,7 +77,11 @@ def run(args: argparse.Namespace) -> int:
     print(f"\n{verdict} into {format_bytes(budget_bytes)}{_why(forecast, budget_bytes, verdict)}")
     if verdict in ("fits", "may just fit"):
         return 0
-    print(_advice(changes_to_fit(request, budget_bytes, known), _larger_card(request, machine)))
+    print(
+        _advice(
+            changes_to_fit(request, budget_bytes, known), _larger_card(request, machine, machines)
+        )
+    )
     return EXIT_DOES_NOT_FIT
 
 
@@ -96,9 +109,11 @@ def _advice(changes: Sequence[Change], card: str) -> str:
     return "\n".join(lines)
 
 
-def _larger_card(request: ForecastRequest, machine: Machine) -> str:
+def _larger_card(
+    request: ForecastRequest, machine: Machine, machines: Mapping[str, Machine]
+) -> str:
     """Return the smallest larger card that is known and that the request fits on, as an option."""
-    others = sorted(load_machines().values(), key=lambda other: other.total_bytes)
+    others = sorted(machines.values(), key=lambda other: other.total_bytes)
     for other in others:
         if other.total_bytes > machine.total_bytes:
             forecast = predict(request, other)
