@@ -23,7 +23,7 @@ from gpu_optimizer.batch_finder import BatchFinder
 from gpu_optimizer.batch_result import SearchConfig
 from gpu_optimizer.batch_trial import TrialOutcome
 from gpu_optimizer.model_step import autocast_of, tensor_defaults
-from gpu_optimizer.training_step import WEIGHT_DTYPES, Batch, make_optimizer
+from gpu_optimizer.training_step import WEIGHT_DTYPES, make_optimizer
 
 Kind = Literal["search", "verify", "lightning", "accelerate"]
 _N_STEPS: Final = 3
@@ -172,7 +172,7 @@ def _lightning_module(library: ModuleType, step: CaseStep) -> object:
     dtype = WEIGHT_DTYPES[step.step.precision]
     autocast = autocast_of(step.step, step.device)
 
-    def collate(items: list[int]) -> Batch:
+    def collate(items: list[int]) -> object:
         with tensor_defaults(dtype, "cpu"):
             return step.workload(len(items)).inputs_fn()
 
@@ -182,7 +182,7 @@ def _lightning_module(library: ModuleType, step: CaseStep) -> object:
         with tensor_defaults(dtype, step.device):
             self.model = workload.model_fn()
 
-    def training_step(self, batch: Batch, _: int) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    def training_step(self, batch: object, _: int) -> torch.Tensor:  # type: ignore[no-untyped-def]
         with autocast():
             return workload.loss_fn(self.model, batch)
 

@@ -35,7 +35,8 @@ from gpu_optimizer.errors import (
     OutOfMemoryError,
     StepFailedError,
 )
-from gpu_optimizer.trial_process import ProcessTrials, packed_step
+from gpu_optimizer.packed_step import packed_step
+from gpu_optimizer.trial_process import ProcessTrials
 from gpu_optimizer.units import format_bytes, parse_bytes
 
 OnTrial = Callable[[TrialOutcome], None]

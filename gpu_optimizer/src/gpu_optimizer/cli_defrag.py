@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import get_args
 
-from gpu_optimizer.cli_parts import Commands
+from gpu_optimizer.cli_parts import EXIT_DOES_NOT_FIT, Commands
 from gpu_optimizer.defragmentation_advice import Candidate, DefragmentationAdvice, advise
 from gpu_optimizer.fake_trace import trace_step
 from gpu_optimizer.models import find_model
@@ -40,13 +40,14 @@ def add_command(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what each remedy would do, and what to set; return 0."""
+    """Print what each remedy would do, and what to set; return 0, or 1 if nothing fits."""
     limit_bytes = None if args.limit is None else parse_bytes(args.limit)
     if limit_bytes is not None and limit_bytes <= 0:
         raise ValueError(f"the limit must be more than 0, got {args.limit!r}")
     trace = _trace(args)
-    print(_page(trace, advise(trace, limit_bytes)))
-    return 0
+    advice = advise(trace, limit_bytes)
+    print(_page(trace, advice))
+    return EXIT_DOES_NOT_FIT if advice.chosen.is_out_of_memory else 0
 
 
 def _trace(args: argparse.Namespace) -> AllocationTrace:
@@ -59,11 +60,8 @@ def _trace(args: argparse.Namespace) -> AllocationTrace:
     if path.exists():
         allowed = ", ".join((*_TRACES, *_SNAPSHOTS))
         raise ValueError(f"a trace ends in one of {allowed}, got {path.name!r}")
-    entry = find_model(args.trace)
-    if entry.kind == "pose" and args.mode == "train":
-        raise ValueError(f"{entry.name} can be forecast for --mode infer only")
-    workload = entry.workload(args.batch, args.seq)
     step = StepConfig(args.mode, args.optimizer, args.precision)
+    workload = find_model(args.trace).workload_of(step, args.batch, args.seq)
     return trace_step(workload, step, n_steps=_N_STEPS).trace
 
 
@@ -80,7 +78,7 @@ def _page(trace: AllocationTrace, advice: DefragmentationAdvice) -> str:
         *(_line(one, width, one is advice.chosen) for one in advice.candidates),
         "",
     ]
-    if all(one.is_out_of_memory for one in advice.candidates):
+    if advice.chosen.is_out_of_memory:
         return "\n".join(
             [*lines, "nothing fits into the limit: raise it, or make the step smaller"]
         )

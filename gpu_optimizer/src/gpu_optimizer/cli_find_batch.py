@@ -61,7 +61,6 @@ def _step(args: argparse.Namespace) -> StepFn | str:
         raise ValueError("name a model or a step: find-batch MODEL, or --step module:function")
     if args.step:
         return str(args.step)
-    find_model(args.model)  # an unknown name is told before a process starts
     step = StepConfig(
         args.mode,
         args.optimizer,
@@ -69,6 +68,8 @@ def _step(args: argparse.Namespace) -> StepFn | str:
         args.accumulate,
         is_checkpointed=args.checkpoint,
     )
+    # An unknown name, and what the model cannot do, are told before a process starts.
+    find_model(args.model).workload_of(step, 1, args.seq)
     return ModelStep(args.model, args.seq, step)
 
 

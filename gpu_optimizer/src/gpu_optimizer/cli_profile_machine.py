@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from gpu_optimizer.cli_parts import Commands
 from gpu_optimizer.machine_file import machine_line, write_machine
 from gpu_optimizer.machine_profile import profile_machine
-from gpu_optimizer.machines import Machine, machines_path
+from gpu_optimizer.machines import Machine, load_machines, machines_path
 from gpu_optimizer.units import format_bytes
+
+_NAME: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def add_command(commands: Commands) -> None:
@@ -19,19 +23,27 @@ def add_command(commands: Commands) -> None:
     command.set_defaults(run=run)
     command.add_argument("--gpu", type=int, default=0, metavar="N", help="which, from 0")
     command.add_argument("--name", default="", help="what to call it; default: after the GPU")
-    command.add_argument("--out", type=Path, default=None, help="default: the package's own file")
+    command.add_argument(
+        "--out", type=Path, default=None, help="a file of machines; default: the package's"
+    )
     command.add_argument("--dry-run", action="store_true", help="print it and write nothing")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and write the entry; return 0."""
+    path = machines_path() if args.out is None else args.out
+    if args.name and not _NAME.fullmatch(args.name):
+        raise ValueError(
+            f"a machine is named in small letters, digits and hyphens, got {args.name!r}"
+        )
+    if not args.dry_run:
+        load_machines(path)  # what cannot be written to is told before anything is measured
     machine = profile_machine(args.gpu)
     machine = replace(machine, name=args.name or machine.name)
     print(_table(machine))
     if args.dry_run:
         print(f"\n{machine_line(machine)}")
         return 0
-    path = machines_path() if args.out is None else args.out
     write_machine(path, machine)
     print(f"\nwritten to {path} as {machine.name}")
     return 0

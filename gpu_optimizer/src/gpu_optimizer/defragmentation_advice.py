@@ -50,7 +50,9 @@ class Remedies:
     settings : str
         Of ``PYTORCH_ALLOC_CONF``; empty for the defaults.
     reserve_bytes : int
-        Taken in one piece at the start and kept cached; 0 for nothing.
+        What is held from the start, of which the part that is missing then is taken in one piece
+        and kept cached; 0 for nothing. With a pool of its own for what lives long this is for all
+        else, and without for everything.
     has_own_pool : bool
         Whether parameters, buffers and optimizer state move to a pool of their own.
     empties_cache : bool

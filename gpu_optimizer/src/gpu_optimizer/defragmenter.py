@@ -18,9 +18,11 @@ from torch import nn
 from gpu_optimizer.allocator_door import AllocatorDoor, apply_settings, door_to
 from gpu_optimizer.defragmentation_advice import DefragmentationAdvice, Remedies, advise
 from gpu_optimizer.live_memory import HeldMemory, held_memory
+from gpu_optimizer.snapshot_fields import DEFAULT_POOL, pool_id
 from gpu_optimizer.storage_mover import GRAPH, Move, long_lived_tensors, move_storages
 from gpu_optimizer.types import AllocationTrace
 
+_SHARED: Final = (None, DEFAULT_POOL)
 _OWN_POOL: Final = Remedies(has_own_pool=True)
 
 
@@ -59,6 +61,9 @@ class DefragmentationReport:
         When it began, and now.
     compactions : tuple of Compaction
         Each move, in order.
+    reservation_bytes : int
+        Taken for the reservation when it was last made; 0 if nothing was missing then, or if there
+        was no room for what was.
     """
 
     remedies: Remedies
@@ -66,6 +71,7 @@ class DefragmentationReport:
     before: HeldMemory
     now: HeldMemory
     compactions: tuple[Compaction, ...]
+    reservation_bytes: int
 
 
 class Defragmenter:
@@ -136,6 +142,7 @@ class Defragmenter:
         self._keeps_gradients = keeps_gradients
         self._n_known = self._n_entries()
         self._n_steps = 0
+        self._reservation_bytes = 0
         self._compactions: list[Compaction] = []
         self._before = self.measure()
 
@@ -145,7 +152,7 @@ class Defragmenter:
             apply_settings(self._remedies.settings)
         if self._remedies.reserve_bytes:
             self._door.empty_cache()
-            self._door.reserve(self._remedies.reserve_bytes)
+            self._reserve_missing()
         # A new optimizer gets its state in the first step: all moves after it, at once.
         if self._remedies.has_own_pool and (self._optimizer is None or self._n_known):
             self.compact()
@@ -157,7 +164,9 @@ class Defragmenter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End; the state stays where it is."""
+        """End: the reservation is returned, the state stays where it is."""
+        if self._remedies.reserve_bytes:
+            self._door.empty_cache()
 
     def step_boundary(self) -> None:
         """Say that a step is over, and move what of the long-lived state is new.
@@ -203,11 +212,29 @@ class Defragmenter:
         door.empty_cache()
         compaction = Compaction(self._n_steps, move, before, self.measure())
         self._compactions.append(compaction)
-        if self._remedies.reserve_bytes:
-            # Emptying the cache has returned it; another process may have taken it by now.
-            with suppress(torch.OutOfMemoryError):
-                door.reserve(self._remedies.reserve_bytes)
+        self._reserve_missing()
         return compaction
+
+    def _reserve_missing(self) -> None:
+        """Reserve what the memory that is held already lacks, if there is room for it.
+
+        What lives counts as held, except with a pool of its own: it is none of the reservation
+        then, and what is free in that pool serves no other allocation.
+        """
+        if not self._remedies.reserve_bytes:
+            return
+        segments = self._door.segments()
+        if self._remedies.has_own_pool:
+            held = held_memory([one for one in segments if pool_id(one) in _SHARED])
+            there_bytes = held.reserved_bytes - held.active_bytes
+        else:
+            there_bytes = held_memory(segments).reserved_bytes
+        missing_bytes = self._remedies.reserve_bytes - there_bytes
+        self._reservation_bytes = 0
+        if missing_bytes > 0:
+            with suppress(torch.OutOfMemoryError):
+                self._door.reserve(missing_bytes)
+                self._reservation_bytes = missing_bytes
 
     def measure(self) -> HeldMemory:
         """Return what the allocator holds now, without its history: a look of less than a ms.
@@ -225,7 +252,12 @@ class Defragmenter:
     def report(self) -> DefragmentationReport:
         """Return what was done so far, and the memory before and now."""
         return DefragmentationReport(
-            self._remedies, self._n_steps, self._before, self.measure(), tuple(self._compactions)
+            self._remedies,
+            self._n_steps,
+            self._before,
+            self.measure(),
+            tuple(self._compactions),
+            self._reservation_bytes,
         )
 
     def _n_entries(self) -> int:

@@ -8,6 +8,7 @@ storage is booked when an operator returns it and ended when its last owner drop
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -30,11 +31,11 @@ from gpu_optimizer.cuda_kernels import MATRIX_PRODUCTS, cuda_choices, output_byt
 from gpu_optimizer.errors import TraceError
 from gpu_optimizer.gradient_merge import GradientMerge
 from gpu_optimizer.module_scopes import ModuleScopes
+from gpu_optimizer.stand_ins import inputs_standing_in, standing_in
 from gpu_optimizer.storage_ledger import StorageLedger
 from gpu_optimizer.training_step import (
     AUTOCAST_DTYPES,
     WEIGHT_DTYPES,
-    Batch,
     StepConfig,
     StepProgram,
     Workload,
@@ -61,10 +62,13 @@ class FakeTrace:
         Of all steps; its phases are ``setup``, ``forward``, ``backward`` and ``optimizer``.
     step_starts : tuple of int
         Index of the first event of each step.
+    is_convolving : bool
+        Whether a step has a convolution.
     """
 
     trace: AllocationTrace
     step_starts: tuple[int, ...]
+    is_convolving: bool
 
 
 def trace_step(
@@ -91,7 +95,10 @@ def trace_step(
     ValueError
         If `n_steps` is less than 1.
     TraceError
-        If the model asks for the data of a tensor, or for an operator that has no fake kernel.
+        If the step asks for the data of a tensor, for an operator that has no fake kernel, for a
+        tensor that was made elsewhere, or for a device.
+    TypeError
+        If `Workload.model_fn` makes no module, or `Workload.loss_fn` returns no tensor.
     """
     if n_steps < 1:
         raise ValueError(f"n_steps must be at least 1, got {n_steps}")
@@ -104,27 +111,27 @@ def trace_step(
         dtype = AUTOCAST_DTYPES.get(config.precision)
         if dtype is not None:
             stack.enter_context(cuda_rules())
-        model, batch = workload.model_fn(), workload.inputs_fn()
+        stack.enter_context(_told_in_a_sentence())
+        model = standing_in(workload.model_fn())
+        batch = inputs_standing_in(workload.inputs_fn())
         model.train(config.mode == "train")
         _book_setup(ledger, model, batch)
-        program = StepProgram(model, batch, workload.loss_fn, config, _autocast(dtype))
+        program = StepProgram(
+            model, batch, workload.loss_fn, config, _autocast(dtype), workload.optimizer_fn
+        )
         merge = GradientMerge.calibrated()
         scopes = stack.enter_context(ModuleScopes(model))
         ledger.module_of = scopes.current
         stack.enter_context(_gradients_named(ledger, model))
-        stack.enter_context(_Bookkeeper(ledger, constants or KernelConstants(), merge))
+        booking = _Bookkeeper(ledger, constants or KernelConstants(), merge)
+        stack.enter_context(booking)
         step_starts = []
-        try:
-            for _ in range(n_steps):
-                step_starts.append(ledger.n_events)
-                program.run(lambda phase: _enter(ledger, phase))
-                _book_optimizer(ledger, program.optimizer)
-        except _UNTRACEABLE as exc:
-            raise TraceError(
-                f"the step cannot be traced without data ({exc}): trace it on a real device"
-            ) from exc
+        for _ in range(n_steps):
+            step_starts.append(ledger.n_events)
+            program.run(lambda phase: _enter(ledger, phase))
+            _book_optimizer(ledger, program.optimizer)
         trace = ledger.close("cuda:0")
-    return FakeTrace(trace, tuple(step_starts))
+    return FakeTrace(trace, tuple(step_starts), booking.is_convolving)
 
 
 _ADD: Final = torch.ops.aten.add.Tensor
@@ -133,7 +140,42 @@ _UNTRACEABLE: Final = (
     DynamicOutputShapeException,
     UnsupportedOperatorException,
 )
+_ELSEWHERE: Final = (
+    "the step moves tensors to a device, or makes them there: leave the device out for a forecast, "
+    "everything is then made in one place"
+)
+_SIGNS: Final[Mapping[str, str]] = {
+    "convert all Tensors to FakeTensors": "the step uses a tensor that neither model_fn nor "
+    "inputs_fn made: make it in inputs_fn, or within the step",
+    "FakeTensor Device Propagation": _ELSEWHERE,
+    "hasPrimaryContext": _ELSEWHERE,
+    "UninitializedParameter": "a lazy module cannot be made of fake tensors: give its sizes, "
+    "nn.Linear for nn.LazyLinear",
+}
+_CONVOLUTION: Final = torch.ops.aten.convolution.default
 _DEVICE: Final = torch.ops.prim.device.default
+
+
+@contextmanager
+def _told_in_a_sentence() -> Iterator[None]:
+    """Say in words of ours what fake tensors cannot do; what else a step raises passes."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    # It logs the traceback of every error that it raises besides.
+    was_disabled, log.disabled = log.disabled, True
+    try:
+        yield
+    except _UNTRACEABLE as exc:
+        raise TraceError(
+            f"the step cannot be traced without data, as it reads the values of tensors or their "
+            f"number ({exc}): leave that out, or trace it on a real device"
+        ) from exc
+    except (AssertionError, RuntimeError) as exc:
+        for sign, why in _SIGNS.items():
+            if sign in str(exc):
+                raise TraceError(why) from exc
+        raise
+    finally:
+        log.disabled = was_disabled
 
 
 def _enter(ledger: StorageLedger, phase: str) -> None:
@@ -174,13 +216,13 @@ def _autocast(dtype: torch.dtype | None) -> Callable[[], AbstractContextManager[
     return nullcontext if dtype is None else lambda: torch.autocast("cpu", dtype=dtype)
 
 
-def _book_setup(ledger: StorageLedger, model: nn.Module, batch: Batch) -> None:
+def _book_setup(ledger: StorageLedger, model: nn.Module, batch: object) -> None:
     """Book what is there before the first step."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         ledger.module_of = functools.partial(str, name.rpartition(".")[0])
         ledger.see(tensor, "parameter")
     ledger.module_of = str
-    for tensor in batch.values():
+    for tensor in _tensors(batch):
         ledger.see(tensor, "input")
     ledger.begin()
 
@@ -188,10 +230,13 @@ def _book_setup(ledger: StorageLedger, model: nn.Module, batch: Batch) -> None:
 def _book_optimizer(ledger: StorageLedger, optimizer: torch.optim.Optimizer | None) -> None:
     if optimizer is None:
         return
-    for state in optimizer.state.values():
-        for value in state.values():
-            if isinstance(value, torch.Tensor) and value.dim() > 0:
-                ledger.see(value, "optimizer state")
+    for tensor in _tensors(list(optimizer.state.values())):
+        if tensor.dim() > 0:
+            ledger.see(tensor, "optimizer state")
+
+
+def _tensors(value: object) -> list[torch.Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
 class _Bookkeeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -205,6 +250,7 @@ class _Bookkeeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._constants = constants
         self._merge = merge
         self._threads_with_cublas: set[bool] = set()
+        self.is_convolving = False
 
     def __torch_dispatch__(
         self,
@@ -226,13 +272,15 @@ class _Bookkeeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
         ledger = self._ledger
         if func in MATRIX_PRODUCTS:
             self._take_cublas()
+        self.is_convolving = self.is_convolving or func is _CONVOLUTION
         is_optimizer = ledger.phase == "optimizer"
         constants = self._constants
         taken = temporaries(func, args, constants.attention, constants.n_processors)
         held = [ledger.hold(n_bytes) for n_bytes in taken.held]
         for index, tensor in enumerate(pytree.tree_leaves(output)):
             # AdamW counts its steps on the host.
-            if isinstance(tensor, FakeTensor) and not (is_optimizer and tensor.dim() == 0):
+            is_booked = isinstance(tensor, FakeTensor) and tensor.layout == torch.strided
+            if is_booked and not (is_optimizer and tensor.dim() == 0):
                 ledger.see(tensor, n_bytes=output_bytes(func, index, tensor))
             ledger.pulse(taken.pulses[index] if index < len(taken.pulses) else 0)
         for block in held:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -52,24 +53,32 @@ class Machine:
     rates: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        amounts = {
-            "total_bytes": self.total_bytes,
-            "context_bytes": 0 if self.context_bytes is None else self.context_bytes,
-            "cublas_workspace_bytes": self.cublas_workspace_bytes,
-            **self.rates,
+        if not (isinstance(self.gpu, str) and isinstance(self.is_measured, bool)):
+            raise TypeError(
+                f"of {self.name} gpu must be a text and is_measured true or false, got "
+                f"{self.gpu!r} and {self.is_measured!r}"
+            )
+        sizes = {
+            "total_bytes": (self.total_bytes, 1),
+            "context_bytes": (0 if self.context_bytes is None else self.context_bytes, 0),
+            "cublas_workspace_bytes": (self.cublas_workspace_bytes, 0),
+            "n_processors": (self.n_processors, 1),
         }
-        for name, amount in amounts.items():
-            if not _is_amount(amount):
-                raise ValueError(f"{name} of {self.name} must be a number from 0, got {amount!r}")
+        for name, (size, least) in sizes.items():
+            if not isinstance(size, int) or isinstance(size, bool) or size < least:
+                raise ValueError(
+                    f"{name} of {self.name} must be a whole number from {least}, got {size!r}"
+                )
+        for name, rate in self.rates.items():
+            if not _is_rate(rate):
+                raise ValueError(f"{name} of {self.name} must be a number from 0, got {rate!r}")
         if self.attention not in _ATTENTIONS:
             raise ValueError(f"attention must be {' or '.join(_ATTENTIONS)}, got {self.attention}")
-        if not _is_amount(self.n_processors) or self.n_processors < 1:
-            raise ValueError(f"n_processors must be at least 1, got {self.n_processors!r}")
 
 
-def _is_amount(value: object) -> bool:
+def _is_rate(value: object) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and value >= 0  # type: ignore[operator]
+    return is_number and 0 <= value < math.inf  # type: ignore[operator]
 
 
 def load_machines(path: Path | None = None) -> dict[str, Machine]:

@@ -10,21 +10,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from gpu_optimizer.allocator_replay import replay
 from gpu_optimizer.fake_trace import FakeTrace, KernelConstants, trace_step
+from gpu_optimizer.forecast_error import ForecastError, forecast_error
 from gpu_optimizer.machines import Machine
 from gpu_optimizer.models import find_model
 from gpu_optimizer.training_step import StepConfig, Workload
-from gpu_optimizer.types import AllocationEvent
+from gpu_optimizer.types import AllocationEvent, AllocationTrace
 
+Verdict = Literal["fits", "may just fit", "may just not fit", "does not fit"]
 _BLOCK_BYTES: Final = 512
 # What the allocator did not split off blocks that were larger than asked for.
 UNSPLIT: Final = "(unsplit)"
-# The error that most forecasts keep within; chosen by us. reports/predictor_accuracy.md names those
-# that do not: of reserved memory, where a larger batch makes cuDNN choose another kernel.
-ERROR_FRACTION: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,8 @@ class Forecast:
         What PyTorch holds of the card, by a replay of its allocator.
     device_bytes : int or None
         What the card has in use, with the CUDA context; None if that was not measured there.
-    error_fraction : float
-        The true values are expected within this part of the forecast, up and down.
+    error : ForecastError
+        Where the true values are expected.
     by_category : tuple of (str, int)
         Allocated bytes at the peak, the largest first; they add up to `peak_allocated_bytes`.
     by_module : tuple of (str, int)
@@ -73,22 +72,87 @@ class Forecast:
         Allocations and frees of all steps.
     seconds : float
         How long the forecast took.
+    trace : AllocationTrace
+        What the allocator is asked for in both steps.
     """
 
     peak_allocated_bytes: int
     peak_reserved_bytes: int
     device_bytes: int | None
-    error_fraction: float
+    error: ForecastError
     by_category: tuple[tuple[str, int], ...]
     by_module: tuple[tuple[str, int], ...]
     peak_phase: str
     n_events: int
     seconds: float
+    trace: AllocationTrace = field(repr=False, compare=False)
 
     @property
     def needed_bytes(self) -> int:
         """What is compared with a budget: device memory, or what PyTorch reserves without it."""
         return self.peak_reserved_bytes if self.device_bytes is None else self.device_bytes
+
+    @property
+    def context_bytes(self) -> int:
+        """What is counted for the CUDA context; 0 where it was not measured."""
+        return self.needed_bytes - self.peak_reserved_bytes
+
+    @property
+    def allocated_range(self) -> tuple[int, int]:
+        """The least and the most that `peak_allocated_bytes` may turn out to be."""
+        return self.error.allocated.bytes_around(self.peak_allocated_bytes)
+
+    @property
+    def reserved_range(self) -> tuple[int, int]:
+        """The least and the most that `peak_reserved_bytes` may turn out to be."""
+        return self.error.reserved.bytes_around(self.peak_reserved_bytes)
+
+    @property
+    def needed_range(self) -> tuple[int, int]:
+        """The least and the most that `needed_bytes` may turn out to be, with the CUDA context.
+
+        The context may be nothing at least where it was not measured, and
+        `forecast_error.UNKNOWN_CONTEXT_BYTES` at most.
+        """
+        low, high = self.reserved_range
+        context = self.context_bytes
+        return low + context, high + context + self.error.context_above_bytes
+
+    def verdict(self, budget_bytes: int) -> Verdict:
+        """Return whether the step runs on a card, or a part of one, of so many bytes.
+
+        Parameters
+        ----------
+        budget_bytes : int
+            For everything that the process takes, its CUDA context included.
+
+        Returns
+        -------
+        {"fits", "may just fit", "may just not fit", "does not fit"}
+            The outer two hold at every value within `error`; of the inner two, which are for what
+            lies within, the first says that it fits if the forecast is exact.
+
+        Notes
+        -----
+        PyTorch returns cached memory before it fails, so a step may run in less than it reserves
+        without a limit: the trace is replayed under the limit.
+        """
+        if self.needed_range[1] <= budget_bytes:
+            return "fits"
+        limit_bytes = budget_bytes - self.context_bytes
+        if self.runs_within(limit_bytes):
+            return "may just fit"
+        # That the step needs less is as if the limit were larger.
+        may_run = self.runs_within(round(limit_bytes / (1 - self.error.reserved.below)))
+        return "may just not fit" if may_run else "does not fit"
+
+    def runs_within(self, limit_bytes: int) -> bool:
+        """Return whether the step runs if PyTorch may reserve so much and the forecast is exact."""
+        if limit_bytes < self.peak_allocated_bytes:
+            return False
+        if limit_bytes >= self.peak_reserved_bytes:
+            return True
+        return not replay(self.trace, limit_bytes=limit_bytes, n_samples=2).is_out_of_memory
 
 
 def predict(
@@ -107,11 +171,7 @@ def predict(
     """
     entry = find_model(request.model)
     step = request.step
-    if entry.kind == "pose" and step.mode == "train":
-        raise ValueError(f"{entry.name} can be forecast for mode 'infer' only, got 'train'")
-    if step.n_new_tokens and entry.kind != "text":
-        raise ValueError(f"{entry.name} generates no tokens, got n_new_tokens={step.n_new_tokens}")
-    workload = entry.workload(request.batch, request.seq, is_checkpointed=step.is_checkpointed)
+    workload = entry.workload_of(step, request.batch, request.seq)
     return predict_workload(workload, step, machine, clock)
 
 
@@ -153,12 +213,17 @@ def predict_workload(
         peak_allocated_bytes=allocator.peak_allocated_bytes,
         peak_reserved_bytes=reserved,
         device_bytes=None if context is None else reserved + context,
-        error_fraction=ERROR_FRACTION,
+        error=forecast_error(
+            is_convolving=fake.is_convolving,
+            is_measured=machine.is_measured,
+            context_bytes=context,
+        ),
         by_category=_totals(live, 2, unsplit),
         by_module=_totals(live, 1, unsplit),
         peak_phase=live[-1].tag.partition("|")[0] if live else "forward",
         n_events=len(fake.trace.events),
         seconds=clock() - start_s,
+        trace=fake.trace,
     )
 
 

@@ -62,9 +62,7 @@ class ModelStep:
         UnknownModelError
             If no model has that name.
         """
-        workload = find_model(self.model).workload(
-            batch, self.seq, is_checkpointed=self.step.is_checkpointed
-        )
+        workload = find_model(self.model).workload_of(self.step, batch, self.seq)
         return program_of(workload, self.step, self.device)
 
     def forecast_bytes(self, batch: int) -> int:
@@ -96,7 +94,7 @@ def program_of(workload: Workload, config: StepConfig, device: str) -> BatchProg
     is_training = config.mode == "train"
     model.train(is_training)
     autocast = autocast_of(config, device)
-    program = StepProgram(model, inputs, workload.loss_fn, config, autocast)
+    program = StepProgram(model, inputs, workload.loss_fn, config, autocast, workload.optimizer_fn)
 
     def evaluate() -> None:
         model.eval()

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.nn import functional
 
 from gpu_optimizer.errors import GpuOptimizerError, UnknownModelError
-from gpu_optimizer.training_step import Batch, Workload
+from gpu_optimizer.training_step import Batch, StepConfig, Workload
 
 Kind = Literal["image", "text", "pose"]
 _N_CLASSES: Final = 1000
@@ -52,6 +52,20 @@ class ModelEntry:
     image_px: int = 224
     can_checkpoint: bool = False
 
+    def workload_of(self, step: StepConfig, batch: int, seq: int = 512) -> Workload:
+        """Return `workload` for a step.
+
+        Raises
+        ------
+        ValueError
+            If the model cannot do what the step asks for, or a size is out of range.
+        """
+        if self.kind == "pose" and step.mode == "train":
+            raise ValueError(f"{self.name} is known for mode 'infer' only, got 'train'")
+        if step.n_new_tokens and self.kind != "text":
+            raise ValueError(f"{self.name} generates no tokens, asked for {step.n_new_tokens}")
+        return self.workload(batch, seq, is_checkpointed=step.is_checkpointed)
+
     def workload(self, batch: int, seq: int = 512, *, is_checkpointed: bool = False) -> Workload:
         """Return the model with an example batch and its usual loss.
 
@@ -70,10 +84,9 @@ class ModelEntry:
             If a size is less than 1 or no 64-bit number, or the model cannot be checkpointed.
         """
         for name, value in (("batch", batch), ("seq", seq)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-            if value >= 2**63:
-                raise ValueError(f"{name} must be below 2**63, got {value}")
+            if not 1 <= value < 2**63:
+                limit = "at least 1" if value < 1 else "below 2**63"
+                raise ValueError(f"{name} must be {limit}, got {value}")
         if is_checkpointed and not self.can_checkpoint:
             raise ValueError(f"{self.name} has no blocks that can be checkpointed")
         if self.kind == "text":
@@ -142,10 +155,14 @@ def _library(name: str, extra: str = "gpu-optimizer[models]") -> ModuleType:
     return importlib.import_module(name)
 
 
+def _torchvision_models() -> ModuleType:
+    _library("torchvision")
+    return _library("torchvision.models")
+
+
 def _torchvision_names() -> list[str]:
-    names: list[str] = _library("torchvision.models").list_models(
-        module=_library("torchvision.models")
-    )
+    models = _torchvision_models()
+    names: list[str] = models.list_models(module=models)
     return names
 
 
@@ -155,18 +172,16 @@ def _timm_names() -> list[str]:
 
 
 def _torchvision(name: str) -> ModelEntry | None:
-    _library("torchvision")
-    models = _library("torchvision.models")
+    models = _torchvision_models()
     if name not in _torchvision_names():
         return None
-    extra = {"inception_v3": 299}
     # googlenet and inception warn, and answer with three outputs, unless told otherwise.
     options = {"init_weights": False, "aux_logits": False} if name in _AUXILIARY else {}
     return ModelEntry(
         f"torchvision:{name}",
         "image",
         lambda _: models.get_model(name, weights=None, **options),
-        image_px=extra.get(name, 224),
+        image_px=299 if name == "inception_v3" else 224,
     )
 
 
@@ -189,12 +204,7 @@ def _timm(name: str) -> ModelEntry | None:
 
 
 def _torchvision_entry(name: str) -> Callable[[bool], nn.Module]:
-    def make(_: bool) -> nn.Module:
-        _library("torchvision")
-        model: nn.Module = _library("torchvision.models").get_model(name, weights=None)
-        return model
-
-    return make
+    return lambda _: _torchvision_models().get_model(name, weights=None)
 
 
 def _llama(is_checkpointed: bool) -> nn.Module:
@@ -202,7 +212,9 @@ def _llama(is_checkpointed: bool) -> nn.Module:
     transformers = _library("transformers")
     model: nn.Module = transformers.LlamaForCausalLM(transformers.LlamaConfig())
     if is_checkpointed:
-        model.gradient_checkpointing_enable()  # type: ignore[operator]
+        # The old name warns where there is the new one.
+        enable = getattr(model, "activation_checkpointing_enable", None)
+        (enable or model.gradient_checkpointing_enable)()  # type: ignore[operator]
     return model
 
 

@@ -17,6 +17,7 @@ from gpu_optimizer.out_of_memory import is_out_of_host_memory, is_out_of_memory
 from gpu_optimizer.training_step import (
     AUTOCAST_DTYPES,
     WEIGHT_DTYPES,
+    Autocast,
     OptimizerName,
     StepConfig,
     StepProgram,
@@ -45,11 +46,10 @@ def prepared(workload: Workload, step: StepConfig, device: str) -> Iterator[Step
             model, batch = workload.model_fn().to(place), workload.inputs_fn()
             model.train(step.mode == "train")
         dtype = AUTOCAST_DTYPES.get(step.precision)
-        if dtype is None:
-            yield StepProgram(model, batch, workload.loss_fn, step, nullcontext)
-        else:
+        autocast: Autocast = nullcontext
+        if dtype is not None:
             autocast = partial(torch.autocast, place.type, dtype=dtype)
-            yield StepProgram(model, batch, workload.loss_fn, step, autocast)
+        yield StepProgram(model, batch, workload.loss_fn, step, autocast, workload.optimizer_fn)
 
 
 @contextmanager
@@ -125,11 +125,7 @@ def trace_model(
         If the device is not there.
     """
     entry = find_model(name)
-    if entry.kind == "pose" and step.mode == "train":
-        raise ValueError(f"{entry.name} can be traced for mode 'infer' only, got 'train'")
-    if step.n_new_tokens and entry.kind != "text":
-        raise ValueError(f"{entry.name} generates no tokens, got n_new_tokens={step.n_new_tokens}")
-    workload = entry.workload(batch, seq, is_checkpointed=step.is_checkpointed)
+    workload = entry.workload_of(step, batch, seq)
     if traceable_device(device).type == "cpu":
         _refuse_too_large(workload, step)
     return trace_workload(workload, step, device, n_warmup)

@@ -7,23 +7,21 @@ trial, so that several may wait while one works.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import multiprocessing
 import os
-import pickle
 import signal
-import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Final
 
-from gpu_optimizer.batch_trial import Failure, StepFn, TrialOutcome, TrialRequest, run_trial
+from gpu_optimizer.batch_trial import Failure, TrialOutcome, TrialRequest, run_trial
 from gpu_optimizer.device import Card, Door
 from gpu_optimizer.errors import DeviceError, StepFailedError
+from gpu_optimizer.packed_step import loaded_step
 
 _CLOSE_SECONDS: Final = 2.0
 _N_AHEAD: Final = 2
@@ -41,66 +39,8 @@ class _Answer:
     device_error: str = ""
 
 
-def packed_step(step_fn: StepFn | str) -> bytes:
-    """Return a step function as another process can read it.
-
-    Raises
-    ------
-    ValueError
-        If another process cannot import it; the message says what to do.
-    """
-    if isinstance(step_fn, str):
-        module, separator, name = step_fn.partition(":")
-        if not (module and separator and name):
-            raise ValueError(f"a step is named 'module:function', got {step_fn!r}")
-        return pickle.dumps(step_fn)
-    name = getattr(step_fn, "__qualname__", type(step_fn).__qualname__)
-    try:
-        packed = pickle.dumps(step_fn)
-    except (pickle.PicklingError, AttributeError, TypeError) as exc:
-        raise ValueError(_not_importable(name)) from exc
-    owner = step_fn if hasattr(step_fn, "__qualname__") else type(step_fn)
-    if owner.__module__ == "__main__" and not hasattr(sys.modules["__main__"], "__file__"):
-        raise ValueError(_not_importable(name))
-    return packed
-
-
-def _not_importable(name: str) -> str:
-    return (
-        f"{name} cannot be imported by a new process, as a lambda, a local function or one of a "
-        "notebook cannot: move it to the top of a module, name it 'module:function', or search in "
-        "this process with isolation='none'"
-    )
-
-
-def loaded_step(packed: bytes) -> StepFn:
-    """Return the step function that `packed_step` packed, and let it prepare itself.
-
-    Raises
-    ------
-    Exception
-        Whatever importing it raises.
-    """
-    step_fn = pickle.loads(packed)  # noqa: S301 - packed by the process that started this one
-    if isinstance(step_fn, str):
-        module, _, name = step_fn.partition(":")
-        if str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))
-        found: object = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-        step_fn = found
-    if not callable(step_fn):
-        raise TypeError(f"a step is a function of a batch, got {step_fn!r}")
-    prepare = getattr(step_fn, "prepare", None)
-    if prepare is not None:
-        prepare()
-    return step_fn  # type: ignore[no-any-return]
-
-
 def _work(pipe: Connection, packed: bytes, door: Door) -> None:
     """Run a process of trials."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started this process ends it
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     serve(pipe, packed, door)
 
@@ -123,6 +63,16 @@ def serve(pipe: Connection, packed: bytes, door: Door) -> None:
         return
     except DeviceError as exc:
         pipe.send(_Answer(device_error=str(exc)))
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait, and for ever in a process started now: who started it ends it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_with_parent() -> None:
@@ -151,7 +101,8 @@ class TrialProcess:
         self._timeout_s = timeout_s
         # No daemon, which could not start the processes of a DataLoader; `close` ends it.
         self._process = context.Process(target=_work, args=(theirs, packed, door), daemon=False)
-        self._process.start()
+        with _interrupts_held():
+            self._process.start()
         theirs.close()
         self._card: Card | None = None
         self._is_fresh = True
@@ -222,13 +173,18 @@ class TrialProcess:
             "call find() below `if __name__ == '__main__':`"
         )
 
+    def stop(self) -> None:
+        """Let the process end, and return at once."""
+        self._pipe.close()
+        self._process.terminate()
+
     def close(self) -> None:
         """End the process; its memory is back when this returns."""
-        self._pipe.close()
-        for end in (self._process.terminate, self._process.kill):
-            if self._process.is_alive():
-                end()
-                self._process.join(_CLOSE_SECONDS)
+        self.stop()
+        self._process.join(_CLOSE_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join(_CLOSE_SECONDS)
 
 
 class ProcessTrials:
@@ -282,6 +238,9 @@ class ProcessTrials:
 
     def close(self) -> None:
         """End all processes."""
+        # All before any is waited for: a second Ctrl-C then leaves none that waits for a request.
+        for process in (*self._waiting, *([self._scout] if self._scout else [])):
+            process.stop()
         self._close_scout()
         while self._waiting:
             self._waiting.popleft().close()

@@ -37,9 +37,12 @@ def test_what_does_not_fit_exits_with_1_and_tells_the_changes(
         ([*SMALL, "--budget", "0"], "the budget must be more than 0"),
         ([*SMALL, "--budget", "9000GiB"], "is more than rtx-3070-ti has, 8.00 GiB"),
         ([*SMALL[:-1], str(10**14)], "a size is beyond 8 EiB"),
-        (["defrag", "yolo11n-pose"], "for --mode infer only"),
+        (["defrag", "yolo11n-pose"], "for mode 'infer' only"),
         (["trace", SMALL[1], "--mode", "infer", "--html", "/proc/no/page.html"], "/proc/no"),
         ([*SMALL, "--device", "abacus"], "no machine is called 'abacus'"),
+        ([*SMALL, "--machines", "none.yml"], "none.yml does not describe machines"),
+        (["profile-machine", "--name", "My GPU"], "small letters, digits and hyphens"),
+        (["profile-machine", "--out", "none.yml"], "none.yml does not describe machines"),
         (["predict", "resnet50", "--batch", "0"], "batch must be at least 1"),
         (["predict", "resnet50", "--batch", str(10**20)], "must be below 2**63"),
         (["predict", "resnet50", "--accumulate", "0"], "n_accumulate must be at least 1"),
@@ -55,15 +58,32 @@ def test_nonsense_exits_with_2_and_one_sentence(
     assert len(told.splitlines()) == 1
 
 
-def test_what_fits_within_the_band_of_errors_may_just_fit(
+def test_a_verdict_is_sure_only_outside_the_range(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(budget: str) -> tuple[int, str]:
+        code = main([*SMALL, "--device", "h200", "--budget", budget])
+        return code, capsys.readouterr().out
+
+    row = next(one for one in run("4GiB")[1].splitlines() if "device memory" in one)
+    needed, most = row.split("(")[0].split()[2], row.split("to ")[1].rstrip(")")
+    code, told = run(f"{float(needed) + 1} MiB")
+    assert (code, "\nmay just fit into" in told) == (0, True)
+    assert f"it may need up to {most}" in told
+    code, told = run("650MiB")
+    assert (code, "\ndoes not fit into" in told) == (1, True)
+
+
+def test_a_card_that_was_not_measured_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    main([*SMALL, "--device", "rtx-3070-ti"])
+    assert "doubled, as this card was not measured" in capsys.readouterr().out
+
+
+def test_a_larger_card_is_told_where_nothing_else_helps(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main([*SMALL, "--budget", "4GiB"]) == 0
-    line = next(one for one in capsys.readouterr().out.splitlines() if "peak reserved" in one)
-    assert main([*SMALL, "--budget", "".join(line.split()[-2:])]) == 0
+    arguments = ["predict", SMALL[1], "--precision", "bf16", "--mode", "infer", "--batch", "1"]
+    assert main([*arguments, "--budget", "5MiB"]) == 1
     told = capsys.readouterr().out
-    assert "may just fit into" in told
-    assert "not counting the CUDA context" in told
+    assert "what would fit\n  --device rtx-4070-ti" in told
 
 
 @pytest.mark.parametrize(

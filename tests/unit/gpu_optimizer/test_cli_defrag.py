@@ -39,7 +39,7 @@ def test_what_wastes_nothing_needs_nothing(
 
 def test_a_limit_is_replayed_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_trace(tmp_path / "trace.npz")
-    assert main(["defrag", str(path), "--limit", "100MiB"]) == 0
+    assert main(["defrag", str(path), "--limit", "100MiB"]) == 1
     told = capsys.readouterr().out
     assert "out of memory" in told
     assert "garbage_collection_threshold" in told
@@ -79,5 +79,5 @@ def test_a_limit_below_all_remedies_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_trace(tmp_path / "trace.npz")
-    assert main(["defrag", str(path), "--limit", "1MiB"]) == 0
+    assert main(["defrag", str(path), "--limit", "1MiB"]) == 1
     assert "nothing fits into the limit" in capsys.readouterr().out

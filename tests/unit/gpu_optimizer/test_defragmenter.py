@@ -20,17 +20,22 @@ from gpu_optimizer.storage_mover import GRAPH, REFERENCED
 class FakeCuda(HostAllocator):
     """Memory of the host behind a door that tells what it was asked, as a GPU's would be."""
 
-    def __init__(self, *, has_graph: bool = False) -> None:
+    def __init__(
+        self, *, has_graph: bool = False, pool: tuple[int, int] | None = None, is_full: bool = False
+    ) -> None:
         super().__init__()
         self.calls: list[str] = []
         self._has_graph = has_graph
+        self._pool = pool
+        self._is_full = is_full
 
     def segments(self) -> Sequence[Record]:
         blocks = [
             {"size": 3 << 20, "state": "active_allocated", "requested_size": 3 << 20},
             {"size": 1 << 20, "state": "inactive"},
         ]
-        return ({"blocks": blocks},)
+        private = [{"blocks": blocks, "segment_pool_id": self._pool}] if self._pool else []
+        return ({"blocks": blocks}, *private)
 
     def has_foreign_pool(self) -> bool:
         return self._has_graph
@@ -42,6 +47,8 @@ class FakeCuda(HostAllocator):
         self.calls.append("end of pool")
 
     def reserve(self, n_bytes: int) -> None:
+        if self._is_full:
+            raise torch.OutOfMemoryError
         self.calls.append(f"reserve {n_bytes}")
 
     def empty_cache(self) -> None:
@@ -228,15 +235,34 @@ def test_the_cache_is_emptied_at_each_phase() -> None:
     assert door.calls == ["empty", "empty"]
 
 
-def test_a_reservation_is_made_at_the_start_and_again_after_a_move() -> None:
+def test_what_is_held_already_is_not_reserved_again() -> None:
     net, optimizer = make("adamw")
     door = FakeCuda()
-    remedies = Remedies(reserve_bytes=7, has_own_pool=True)
+    with Defragmenter(net, optimizer, Remedies(reserve_bytes=10 << 20), door=door) as defragmenter:
+        assert door.calls == ["empty", f"reserve {6 << 20}"]
+        assert defragmenter.report().reservation_bytes == 6 << 20
+    assert door.calls[2:] == ["empty"]
+
+
+def test_with_a_pool_of_its_own_only_free_memory_counts_towards_a_reservation() -> None:
+    net, optimizer = make("adamw")
+    door = FakeCuda(pool=(0, 5))
+    remedies = Remedies(reserve_bytes=10 << 20, has_own_pool=True)
     with Defragmenter(net, optimizer, remedies, door=door) as defragmenter:
-        assert door.calls == ["empty", "reserve 7"]
+        assert door.calls == ["empty", f"reserve {9 << 20}"]
         step(net, optimizer, torch.arange(5))
         defragmenter.step_boundary()
-    assert door.calls[-2:] == ["empty", "reserve 7"]
+        assert door.calls[-2:] == ["empty", f"reserve {9 << 20}"]
+
+
+def test_where_enough_is_held_or_there_is_no_room_nothing_is_reserved() -> None:
+    net, optimizer = make("adamw")
+    door = FakeCuda()
+    with Defragmenter(net, optimizer, Remedies(reserve_bytes=4 << 20), door=door) as defragmenter:
+        assert door.calls == ["empty"]
+    full = FakeCuda(is_full=True)
+    with Defragmenter(net, optimizer, Remedies(reserve_bytes=9 << 20), door=full) as defragmenter:
+        assert defragmenter.report().reservation_bytes == 0
 
 
 def test_settings_are_applied_to_the_running_process_of_a_gpu(

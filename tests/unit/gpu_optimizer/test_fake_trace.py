@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ WIDTH = 256
 ROWS = 16
 WEIGHT_BYTES = 4 * WIDTH * WIDTH
 ROW_BYTES = 4 * ROWS * WIDTH
+ROWS_ELSEWHERE = torch.zeros(4, 8)
 
 
 def mean_square(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -272,6 +274,78 @@ def test_an_exception_of_the_model_passes_through_and_leaves_no_patch() -> None:
         traced(Broken, _infer())
     assert nn.functional.scaled_dot_product_attention is attention
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_an_optimizer_of_the_user_steps_in_place_of_a_known_one() -> None:
+    def rms(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.RMSprop(model.parameters(), momentum=0.9)
+
+    fake = trace_step(replace(workload(linear), optimizer_fn=rms), StepConfig())
+    assert peak_by_category(fake)["optimizer state"] == 2 * WEIGHT_BYTES
+    # On a GPU all squares are made at once.
+    assert any(event.n_bytes == WEIGHT_BYTES for event in allocs(fake, "optimizer", "temporary"))
+
+
+def test_sparse_gradients_are_traced() -> None:
+    sparse = Workload(
+        lambda: nn.Embedding(1000, 8, sparse=True),
+        lambda: torch.zeros(4, dtype=torch.long),
+        lambda model, tokens: model(tokens).mean(),
+    )
+    assert trace_step(sparse, StepConfig(optimizer="sgd")).trace.events
+
+
+@pytest.mark.parametrize(
+    ("loss", "got"),
+    [
+        (lambda model, rows: {"loss": model(rows).mean()}, "dict"),
+        (lambda model, rows: (model(rows).mean(), 1), "tuple"),
+        (lambda model, rows: model(rows), "a tensor of 32"),
+        (lambda _, __: 0.5, "float"),
+    ],
+)
+def test_a_loss_that_is_no_number_is_an_error(
+    loss: Callable[[nn.Module, torch.Tensor], torch.Tensor], got: str
+) -> None:
+    own = Workload(lambda: nn.Linear(8, 8), lambda: torch.zeros(4, 8), loss)
+    with pytest.raises(TypeError, match=f"tensor of one number, got {got}: return the loss alone"):
+        trace_step(own, StepConfig())
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [
+        (lambda model, rows: (model(rows) - ROWS_ELSEWHERE).mean(), "make it in inputs_fn"),
+        (lambda model, rows: model(rows.cuda()).mean(), "leave the device out"),
+        (lambda model, rows: model(rows)[model(rows) > 0].mean(), "reads the values of tensors"),
+    ],
+)
+def test_what_fake_tensors_cannot_do_is_said_in_a_sentence(
+    loss: Callable[[nn.Module, torch.Tensor], torch.Tensor],
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    own = Workload(lambda: nn.Linear(8, 8), lambda: torch.zeros(4, 8), loss)
+    with pytest.raises(TraceError, match=reason):
+        trace_step(own, StepConfig())
+    assert not caplog.records
+
+
+def test_a_model_and_an_input_that_exist_take_what_new_ones_do() -> None:
+    model, rows = nn.Linear(64, 64), torch.zeros(4, 64)
+
+    def loss(model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = model(rows)
+        return output.mean()
+
+    made = Workload(lambda: nn.Linear(64, 64), lambda: torch.zeros(4, 64), loss)
+    given = Workload(lambda: model, lambda: rows, loss)
+    first, second = (
+        [(event.kind, event.block, event.n_bytes, event.tag) for event in trace.events]
+        for trace in (trace_step(one, StepConfig()).trace for one in (made, given))
+    )
+    assert first == second
+    assert model.weight.grad is None
 
 
 def test_no_step_is_an_error() -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gpu_optimizer.errors import DeviceError
 from gpu_optimizer.machines import find_machine, load_machines
@@ -29,12 +31,27 @@ def test_a_file_of_another_form_is_an_error(tmp_path: Path, text: str) -> None:
         load_machines(path)
 
 
-def test_an_amount_below_zero_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"total_bytes": -1}, "total_bytes of a must be a whole number from 1, got -1"),
+        ({"total_bytes": 1.5}, "total_bytes of a must be a whole number from 1, got 1.5"),
+        ({"total_bytes": math.inf}, "got inf"),
+        ({"context_bytes": True}, "context_bytes of a must be a whole number from 0, got True"),
+        ({"n_processors": 2.5}, "n_processors of a must be a whole number from 1, got 2.5"),
+        ({"is_measured": "no"}, "is_measured true or false, got 'A' and 'no'"),
+        ({"gpu": None}, "gpu must be a text"),
+        ({"rates": {"h2d_pinned_gb_s": -1}}, "h2d_pinned_gb_s of a must be a number from 0"),
+    ],
+)
+def test_a_machine_with_a_wrong_entry_is_an_error(
+    tmp_path: Path, wrong: dict[str, object], reason: str
+) -> None:
+    entry: dict[str, object] = {
+        "gpu": "A", "total_bytes": 8, "context_bytes": None, "cublas_workspace_bytes": 0,
+        "attention": "flash", "n_processors": 48, "is_measured": False,
+    }  # fmt: skip
     path = tmp_path / "machines.yml"
-    path.write_text(
-        "machines: {a: {gpu: A, total_bytes: -1, context_bytes: null, cublas_workspace_bytes: 0, "
-        "attention: flash, n_processors: 48, is_measured: false}}",
-        encoding="utf-8",
-    )
-    with pytest.raises(DeviceError, match="total_bytes of a must be a number from 0, got -1"):
+    path.write_text(yaml.safe_dump({"machines": {"a": {**entry, **wrong}}}), encoding="utf-8")
+    with pytest.raises(DeviceError, match=reason):
         load_machines(path)

@@ -16,7 +16,11 @@ from gpu_optimizer.memory_predictor import (
 )
 from gpu_optimizer.training_step import Batch, StepConfig, Workload
 
-MACHINE = Machine("test", "Test", 8 * 2**30, 300 * 2**20, 8519680, "flash", 48, is_measured=True)
+MACHINE_CONTEXT = 300 * 2**20
+MACHINE = Machine(
+    "test", "Test", 8 * 2**30, MACHINE_CONTEXT, 8519680, "flash", 48, is_measured=True
+)
+UNKNOWN = Machine("test", "Test", 8 * 2**30, None, 0, "flash", 48, is_measured=False)
 
 
 def mean(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -54,10 +58,49 @@ def test_device_memory_is_what_is_reserved_and_the_context() -> None:
 
 
 def test_without_a_measured_context_there_is_no_device_memory() -> None:
-    unknown = Machine("test", "Test", 8 * 2**30, None, 0, "flash", 48, is_measured=False)
-    told = forecast(1000, StepConfig("infer"), unknown)
+    told = forecast(1000, StepConfig("infer"), UNKNOWN)
     assert told.device_bytes is None
     assert told.needed_bytes == told.peak_reserved_bytes
+
+
+def test_the_verdict_is_sure_outside_of_the_range_and_says_so_within() -> None:
+    told = forecast(3000, StepConfig())
+    least, most = told.needed_range
+    assert told.needed_bytes == MACHINE_CONTEXT + told.peak_reserved_bytes
+    assert least < told.needed_bytes < most
+    assert told.verdict(most) == "fits"
+    assert told.verdict(most - 1) == "may just fit"
+    assert told.verdict(told.needed_bytes) == "may just fit"
+    assert told.verdict(least + 2**20) == "may just not fit"
+    assert told.verdict(least - 2**20) == "does not fit"
+
+
+def test_a_step_may_fit_where_the_cache_has_to_be_returned() -> None:
+    # Rows for the first layer, then fewer and larger ones: what is cached of the first is no use.
+    workload = Workload(
+        lambda: nn.Sequential(nn.Linear(64, 5000), nn.Linear(5000, 9000)),
+        lambda: {"rows": torch.zeros(3000, 64)},
+        mean,
+    )
+    told = predict_workload(workload, StepConfig(), MACHINE)
+    assert told.peak_reserved_bytes - told.peak_allocated_bytes > 16 * 2**20
+    limit = told.peak_reserved_bytes - 2 * 2**20
+    assert told.runs_within(limit)
+    assert told.verdict(limit + MACHINE_CONTEXT) == "may just fit"
+    assert not told.runs_within(told.peak_allocated_bytes - 1)
+
+
+def test_a_step_with_convolutions_is_less_sure_and_a_card_nobody_measured_too() -> None:
+    def convolving(machine: Machine) -> Forecast:
+        workload = Workload(
+            lambda: nn.Conv2d(3, 4, 3), lambda: {"rows": torch.zeros(2, 3, 9, 9)}, mean
+        )
+        return predict_workload(workload, StepConfig("infer"), machine)
+
+    plain, known, unknown = forecast(9, StepConfig()), convolving(MACHINE), convolving(UNKNOWN)
+    assert plain.error.reserved.above < known.error.reserved.above
+    assert known.error.reserved.above < unknown.error.reserved.above
+    assert unknown.needed_range[1] > unknown.reserved_range[1] + 700 * 2**20
 
 
 def test_adamw_peaks_while_it_steps() -> None:

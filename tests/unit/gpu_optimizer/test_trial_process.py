@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import fake_card
 import pytest
@@ -8,26 +13,28 @@ from fake_card import MIB, FakeDoor, FakeStep
 
 from gpu_optimizer.batch_trial import StepFn
 from gpu_optimizer.errors import StepFailedError
-from gpu_optimizer.trial_process import (
-    ProcessTrials,
-    TrialProcess,
-    loaded_step,
-    packed_step,
-    serve,
-)
+from gpu_optimizer.packed_step import packed_step
+from gpu_optimizer.trial_process import ProcessTrials, TrialProcess, serve
 
+FIXTURES = Path(fake_card.__file__).parent
+SEARCH = """
+import sys
+from fake_card import FakeDoor, FakeStep
+from gpu_optimizer.packed_step import packed_step
+from gpu_optimizer.trial_process import ProcessTrials
 
-def test_a_step_by_name_is_imported() -> None:
-    assert loaded_step(packed_step("fake_card:plain_step")) is fake_card.plain_step
-
-
-@pytest.mark.parametrize(
-    ("name", "error"),
-    [("fake_card:nothing", AttributeError), ("fake_card:not_a_step", TypeError)],
-)
-def test_a_name_without_a_step_is_told(name: str, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        loaded_step(packed_step(name))
+if __name__ == "__main__":
+    trials = ProcessTrials(packed_step(FakeStep()), FakeDoor(), 120.0, 3)
+    try:
+        trials.start()
+        print("started", flush=True)
+        trials.open()
+        while True:
+            trials.rough(1, 2**28)
+    except KeyboardInterrupt:
+        trials.close()
+        print("stopped", file=sys.stderr)
+"""
 
 
 @pytest.mark.parametrize(
@@ -67,3 +74,22 @@ def test_closing_ends_those_that_wait_too() -> None:
     assert len(multiprocessing.active_children()) == 3
     trials.close()
     assert multiprocessing.active_children() == []
+
+
+def test_ctrl_c_leaves_no_process_and_no_complaint_of_one(tmp_path: Path) -> None:
+    program = tmp_path / "search.py"
+    program.write_text(SEARCH, encoding="utf-8")
+    with subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, str(program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(FIXTURES), *sys.path])},
+        start_new_session=True,
+        text=True,
+    ) as search:
+        assert search.stdout is not None
+        assert search.stdout.readline() == "started\n"
+        os.killpg(search.pid, signal.SIGINT)  # as a terminal does, to all of them
+        # Every process has the pipe of errors, so it ends when the last of them does.
+        _, told = search.communicate(timeout=60)
+    assert told == "stopped\n"
