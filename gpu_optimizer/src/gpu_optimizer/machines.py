@@ -53,18 +53,21 @@ class Machine:
     rates: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.gpu, str) and isinstance(self.is_measured, bool)):
-            raise TypeError(
-                f"of {self.name} gpu must be a text and is_measured true or false, got "
-                f"{self.gpu!r} and {self.is_measured!r}"
-            )
-        sizes = {
-            "total_bytes": (self.total_bytes, 1),
-            "context_bytes": (0 if self.context_bytes is None else self.context_bytes, 0),
-            "cublas_workspace_bytes": (self.cublas_workspace_bytes, 0),
-            "n_processors": (self.n_processors, 1),
-        }
-        for name, (size, least) in sizes.items():
+        # YAML may have put anything here.
+        kinds: tuple[tuple[str, object, type], ...] = (
+            ("gpu", self.gpu, str),
+            ("is_measured", self.is_measured, bool),
+        )
+        for name, value, kind in kinds:
+            if not isinstance(value, kind):
+                raise TypeError(f"{name} of {self.name} must be a {kind.__name__}, got {value!r}")
+        sizes: tuple[tuple[str, object, int], ...] = (
+            ("total_bytes", self.total_bytes, 1),
+            ("context_bytes", 0 if self.context_bytes is None else self.context_bytes, 0),
+            ("cublas_workspace_bytes", self.cublas_workspace_bytes, 0),
+            ("n_processors", self.n_processors, 1),
+        )
+        for name, size, least in sizes:
             if not isinstance(size, int) or isinstance(size, bool) or size < least:
                 raise ValueError(
                     f"{name} of {self.name} must be a whole number from {least}, got {size!r}"

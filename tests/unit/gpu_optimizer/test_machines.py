@@ -39,8 +39,8 @@ def test_a_file_of_another_form_is_an_error(tmp_path: Path, text: str) -> None:
         ({"total_bytes": math.inf}, "got inf"),
         ({"context_bytes": True}, "context_bytes of a must be a whole number from 0, got True"),
         ({"n_processors": 2.5}, "n_processors of a must be a whole number from 1, got 2.5"),
-        ({"is_measured": "no"}, "is_measured true or false, got 'A' and 'no'"),
-        ({"gpu": None}, "gpu must be a text"),
+        ({"is_measured": "no"}, "is_measured of a must be a bool, got 'no'"),
+        ({"gpu": None}, "gpu of a must be a str, got None"),
         ({"rates": {"h2d_pinned_gb_s": -1}}, "h2d_pinned_gb_s of a must be a number from 0"),
     ],
 )
