@@ -78,10 +78,12 @@ def test_compacting_twice_holds_no_more_than_once() -> None:
     assert train(model, optimizer, 512) > 0
 
 
-def test_a_reservation_is_one_segment_that_stays() -> None:
+def test_a_reservation_is_what_is_missing_and_stays() -> None:
     model, optimizer = make()
+    torch.cuda.empty_cache()
     with Defragmenter(model, optimizer, Remedies(reserve_bytes=300 * MIB)):
-        assert torch.cuda.memory_reserved() >= torch.cuda.memory_allocated() + 300 * MIB
+        torch.cuda.empty_cache()
+        assert 300 * MIB <= torch.cuda.memory_reserved() <= 320 * MIB
     torch.cuda.empty_cache()
 
 
