@@ -52,9 +52,9 @@ class ErrorBand:
         return ErrorBand(min(self.below * factor, 0.99), self.above * factor)
 
 
-ALLOCATED: Final = ErrorBand(below=0.01, above=0.015)
-RESERVED: Final = ErrorBand(below=0.04, above=0.02)
-RESERVED_CONVOLVING: Final = ErrorBand(below=0.01, above=0.11)
+ALLOCATED: Final = ErrorBand(below=0.01, above=0.01)
+RESERVED: Final = ErrorBand(below=0.04, above=0.015)
+RESERVED_CONVOLVING: Final = ErrorBand(below=0.01, above=0.09)
 
 
 @dataclass(frozen=True, slots=True)
