@@ -2,14 +2,16 @@
 
 cuDNN chooses kernels by rules that are not published. Most of them want channels last: a contiguous
 operand is copied within the workspace (NVIDIA, "Convolutional Layers User's Guide", section "Tensor
-layouts"). Which are copied was seen in steps of other models than forecasts are judged on
-(scripts/gpu_record_steps.py; scripts/predictor_learning.py compares each with these rules):
+layouts"). `recorded_convolutions` tells what the most similar of many recorded ones takes. Where
+none is similar these rules hold, which steps of other models than forecasts are judged on showed
+(scripts/gpu_record_steps.py; scripts/predictor_learning.py compares each with its forecast):
 
 - nothing for depthwise convolutions, for channels last, and for kernels of one pixel without
   stride, which are matrix products, unless the picture's size is no multiple of 16 B;
 - nothing forward for first layers (of up to four channels) with kernels of up to three pixels or
-  with kernels that do not overlap; others have their channels padded; and nothing for the gradient
-  of their weight if the pictures that come out are no multiple of 16 B;
+  with kernels that do not overlap, unless they make many patches of float32; others have their
+  channels padded; and nothing for the gradient of their weight if the pictures that come out are no
+  multiple of 16 B;
 - the gradient of the weight of a matrix product is made for each picture and then added up; others
   are made in parts when there are few weights.
 """
@@ -54,6 +56,9 @@ _PARTS_LIMIT_BYTES: Final = 64 * 2**20
 # Larger pictures of strided kernels of one pixel in float32 are written where they belong: recorded
 # are 31 MiB with a copy and 61 MiB without; where between them it changes is chosen by us.
 _DIRECT_POINT_BYTES: Final = 48 * 2**20
+# Patches that a first layer makes of float32 pictures from copies: recorded are 12 544 with and
+# 4 704 without; between them chosen by us.
+_MANY_PATCHES: Final = 8192
 _FIRST_LAYER_PARTS: Final = 8
 _FIRST_LAYER_PARTS_EACH: Final = 5
 _ACCUMULATOR_BYTES: Final = 4
@@ -166,6 +171,9 @@ def _forward(layer: ConvolutionLayer) -> int:
         return layer.copies if is_copied else 0
     if layer.is_first:
         is_small = max(layer.weight.shape[2:]) <= _SMALL_KERNEL
+        n_pixels = layer.n_out // layer.channels[1]
+        if not is_small and not layer.is_overlapping and n_pixels >= _MANY_PATCHES:
+            return 0 if layer.is_half else layer.copies + layer.padded(FIRST_LAYER_CHANNELS)
         if is_small or not layer.is_overlapping:
             return 0
         return layer.copies + layer.padded(_PADDED_CHANNELS.get(layer.image.dtype, 0))

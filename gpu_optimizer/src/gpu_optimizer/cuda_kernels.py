@@ -8,9 +8,10 @@ cuBLAS workspace          one for each thread that multiplies matrices, kept: fo
                           workspaces"; size by machine, `machines`)
 flash attention           backward takes a float32 accumulator of dQ and one row sum for each query,
                           rounded up to tiles (Dao, "FlashAttention-2", section 3.1.2, algorithm 2)
-efficient attention       backward takes one row sum for each query, and in half precision a float32
-                          accumulator of dQ (Rabe and Staats, "Self-attention Does Not Need O(n²)
-                          Memory"; xFormers' backward kernel)
+efficient attention       backward takes the products of which one row sum for each query is made, and
+                          then a float32 accumulator of dQ: whole in half precision, in tiles in
+                          float32 (Rabe and Staats, "Self-attention Does Not Need O(n²) Memory";
+                          xFormers' backward kernel; sizes and order as recorded)
 cuDNN attention           takes the place of flash attention on some machines; backward takes a
                           float32 accumulator of dQ and one row sum for each query (as recorded)
 sum over outer axes       blocks of threads leave their parts in a buffer (PyTorch,
@@ -54,6 +55,8 @@ MATRIX_PRODUCTS: Final = frozenset(
 _FLASH_HEAD_DIM: Final = 256
 _QUERY_TILE: Final = 128
 _CUDNN_ROOM_BYTES: Final = 256
+_EFFICIENT_TILE: Final = 64
+_TILE_ROOM_BYTES: Final = 16
 LAYER_NORM: Final = _ATEN.native_layer_norm.default
 _FLASH_BACKWARD: Final = _ATEN._scaled_dot_product_flash_attention_backward.default
 _EFFICIENT_BACKWARD: Final = _ATEN._scaled_dot_product_efficient_attention_backward.default
@@ -100,7 +103,7 @@ def temporaries(
         rule = _cudnn_backward if attention == "cudnn" else _flash_backward
         return Temporaries((rule(args),))
     if operator is _EFFICIENT_BACKWARD:
-        return Temporaries((_efficient_backward(args),))
+        return Temporaries(pulses=_efficient_backward(args))
     return Temporaries()
 
 
@@ -125,10 +128,15 @@ def _cudnn_backward(args: Sequence[object]) -> int:
     return 4 * batch * heads * length * (width + 1) + _CUDNN_ROOM_BYTES
 
 
-def _efficient_backward(args: Sequence[object]) -> int:
+def _efficient_backward(args: Sequence[object]) -> tuple[int, ...]:
     query = as_tensor(args[1])
-    row_sums = 4 * query.numel() // query.shape[-1]
-    return row_sums + (4 * query.numel() if query.dtype in _HALVES else 0)
+    batch, heads, length, width = query.shape
+    row_sums = 4 * batch * heads * length
+    if query.dtype in _HALVES:
+        return 0, 0, row_sums + 4 * query.numel()
+    n_tiles = math.ceil(length / _EFFICIENT_TILE) * math.ceil(width / _EFFICIENT_TILE)
+    tile_bytes = 4 * _EFFICIENT_TILE**2 + _TILE_ROOM_BYTES
+    return 0, 0, 4 * query.numel(), batch * heads * n_tiles * tile_bytes
 
 
 def _sum(args: Sequence[object], n_processors: int) -> int:

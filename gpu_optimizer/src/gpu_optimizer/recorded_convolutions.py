@@ -38,6 +38,8 @@ _FEW_CHANNELS: Final = 4
 """Channels that are no multiple of this are multiplied by other kernels."""
 _NOTHING_BYTES: Final = 1024
 _ROUNDED_BYTES: Final = 2048
+_UNSPLIT_BYTES: Final = 2**20
+"""What the allocator leaves with a block that it does not split is in the recorded bytes."""
 _WHOLE: Final = 0.02
 _MAX_CHANNELS_OFF: Final = 0.7
 _MAX_PIXELS_OFF: Final = 1.5
@@ -168,7 +170,7 @@ def _taken_as(n_bytes: int, near: _Sizes, own: _Sizes, result: str) -> int:
     if n_bytes <= _NOTHING_BYTES:
         return 0
     more = n_bytes - copies
-    if abs(more) <= _ROUNDED_BYTES:
+    if abs(more) <= _ROUNDED_BYTES or (result != "weight" and 0 < more <= _UNSPLIT_BYTES):
         return own_copies
     if result == "weight":
         n_parts = n_bytes / int(near.part[0])
@@ -178,7 +180,7 @@ def _taken_as(n_bytes: int, near: _Sizes, own: _Sizes, result: str) -> int:
             return round(n_parts) * int(own.part[0])
     else:
         pair = (near.out, own.out) if result == "out" else (near.image, own.image)
-        if abs(more + int(pair[0][0])) <= _ROUNDED_BYTES:
+        if -_ROUNDED_BYTES <= more + int(pair[0][0]) <= _UNSPLIT_BYTES:
             return own_copies - int(pair[1][0])
     return max(0, own_copies + more)
 

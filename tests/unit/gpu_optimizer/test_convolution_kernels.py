@@ -20,7 +20,7 @@ def empty(shape: Shape, dtype: torch.dtype = F32) -> torch.Tensor:
 
 
 def forward(image: torch.Tensor, weight: Shape, stride: int = 1, groups: int = 1) -> Temporaries:
-    pad = weight[-1] // 2
+    pad = 0 if stride == weight[-1] else weight[-1] // 2
     rows = empty(weight, image.dtype)
     return forward_temporaries(
         (image, rows, None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], groups)
@@ -49,6 +49,8 @@ def backward(gradient: torch.Tensor, image: torch.Tensor, weight: Shape, stride:
         ((8, 1024, 7, 7), F32, (2048, 1024, 1, 1), 1, 4816912),
         ((24, 96, 14, 14), F16, (576, 96, 1, 1), 1, 6322192),
         ((32, 3, 224, 224), F32, (32, 3, 3, 3), 2, 0),
+        ((24, 3, 224, 224), F32, (192, 3, 16, 16), 16, 0),
+        ((64, 3, 224, 224), F32, (192, 3, 16, 16), 16, 61800464),
     ],
 )
 def test_forward_takes_the_workspace_that_was_recorded(

@@ -27,6 +27,14 @@ def test_cudnn_backward_accumulates_no_more_than_the_sequence() -> None:
     assert temporaries(operator, (query, query), "cudnn", 132).held == (4917376,)
 
 
+@pytest.mark.parametrize(("batch", "tiles"), [(24, 4723200), (64, 12595200)])
+def test_efficient_backward_takes_what_was_recorded(batch: int, tiles: int) -> None:
+    query = torch.empty(batch, 3, 197, 64, device="meta")
+    operator = ATEN._scaled_dot_product_efficient_attention_backward.default
+    expected = Temporaries(pulses=(0, 0, 4 * query.numel(), tiles))
+    assert taken(operator, query, query) == expected
+
+
 @pytest.mark.parametrize(
     ("n_rows", "n_columns", "n_bytes"),
     [(4728, 192, 7274496), (4728, 768, 29097984), (3152, 1152, 29491200), (512, 4096, 0)],

@@ -54,7 +54,7 @@ def test_a_recorded_convolution_takes_what_was_recorded(row: dict[str, str]) -> 
     assert found is not None
     taken = [found.forward, found.input_gradient, found.weight_gradient]
     recorded = [int(row[name]) for name in ("forward", "input_gradient", "weight_gradient")]
-    assert taken == pytest.approx(recorded, abs=2560 + 0.021 * max(recorded))
+    assert taken == pytest.approx(recorded, abs=MIB + 0.021 * max(recorded))
 
 
 def test_what_is_copied_grows_with_a_similar_convolution() -> None:
