@@ -8,7 +8,7 @@ cuBLAS workspace          one for each thread that multiplies matrices, kept: fo
                           workspaces"; size by machine, `machines`)
 flash attention           backward takes a float32 accumulator of dQ and one row sum for each query,
                           rounded up to tiles (Dao, "FlashAttention-2", section 3.1.2, algorithm 2)
-efficient attention       backward takes the products of which one row sum for each query is made, and
+efficient attention       backward takes the products that row sums of each query are made of, and
                           then a float32 accumulator of dQ: whole in half precision, in tiles in
                           float32 (Rabe and Staats, "Self-attention Does Not Need O(n²) Memory";
                           xFormers' backward kernel; sizes and order as recorded)

@@ -53,7 +53,7 @@ class ErrorBand:
 
 
 ALLOCATED: Final = ErrorBand(below=0.01, above=0.01)
-RESERVED: Final = ErrorBand(below=0.04, above=0.015)
+RESERVED: Final = ErrorBand(below=0.01, above=0.025)
 RESERVED_CONVOLVING: Final = ErrorBand(below=0.01, above=0.09)
 
 
