@@ -26,15 +26,15 @@ from gpu_optimizer.batch_search import (
     safe_guess,
     throughput_batch,
 )
-from gpu_optimizer.batch_trial import StepFn, TrialOutcome, TrialRequest, run_trial
+from gpu_optimizer.batch_trial import StepFn, TrialOutcome
 from gpu_optimizer.device import SEGMENT_BYTES, Card, CudaDoor, Door
 from gpu_optimizer.errors import (
     DeviceError,
     GpuOptimizerError,
     NoBatchFitsError,
     OutOfMemoryError,
-    StepFailedError,
 )
+from gpu_optimizer.in_process_trials import InProcessTrials
 from gpu_optimizer.packed_step import packed_step
 from gpu_optimizer.trial_process import ProcessTrials
 from gpu_optimizer.units import format_bytes, parse_bytes
@@ -142,7 +142,7 @@ class BatchFinder:
             packed = packed_step(self._step_fn)
             return ProcessTrials(packed, self._door, config.timeout_s, config.n_steps)
         assert not isinstance(self._step_fn, str)  # noqa: S101 - refused by __init__
-        return _InProcessTrials(self._step_fn, self._door, config.n_steps, clock)
+        return InProcessTrials(self._step_fn, self._door, config.n_steps, clock)
 
     def _forecast(self) -> MemoryLine | None:
         """Return what is forecast without a GPU, while the first process starts."""
@@ -163,45 +163,6 @@ def _bytes(budget: int | str | None) -> int | None:
     if n_bytes <= 0:
         raise ValueError(f"the budget must be more than 0, got {budget!r}")
     return n_bytes
-
-
-class _InProcessTrials:
-    """Trials in this process, for steps that no other one can import."""
-
-    def __init__(
-        self, step_fn: StepFn, door: Door, n_steps: int, clock: Callable[[], float]
-    ) -> None:
-        self._step_fn = step_fn
-        self._door = door
-        self._n_steps = n_steps
-        self._clock = clock
-        self._card: Card | None = None
-        self._is_fresh = True
-
-    def start(self) -> None:
-        """Have nothing to start."""
-
-    def open(self) -> Card:
-        """Return the card."""
-        self._card = self._door.open()
-        return self._card
-
-    def rough(self, batch: int, limit_bytes: int) -> TrialOutcome:
-        """Return the outcome of a trial."""
-        request = TrialRequest(batch, limit_bytes, self._n_steps, self._is_fresh)
-        self._is_fresh = False
-        outcome = run_trial(self._step_fn, request, self._door, self._clock)
-        failure = outcome.failure
-        if failure is not None and not failure.is_out_of_memory:
-            raise StepFailedError(batch, failure.error_type, failure.message, failure.trace)
-        return outcome
-
-    proof = rough
-
-    def close(self) -> None:
-        """Let this process have the whole card again."""
-        if self._card is not None:
-            self._door.limit(self._card.total_bytes)
 
 
 class _Search:
