@@ -6,7 +6,7 @@ Draws shapes without replacement, in an order of their own, until the time is up
 with and without stride, of one pixel with stride, and transposed ones of 2 x 2, in float32 (with
 TF32, PyTorch's default) and float16. ``FOLDER/convolutions.csv`` has a line for each: the bytes
 that the forward pass and both gradients ask for and give back. No batch is one on which forecasts
-are judged (`predictor_cases.CASES`).
+of convolving models are judged (`predictor_cases.CASES`).
 
 The file that ships was recorded when the bytes given were counted: up to 1 MiB more, where the
 allocator did not split a block.

@@ -11,7 +11,7 @@ flash attention           backward takes a float32 accumulator of dQ and one row
 efficient attention       backward takes the products that row sums of each query are made of, and
                           then a float32 accumulator of dQ: whole in half precision, in tiles in
                           float32 (Rabe and Staats, "Self-attention Does Not Need O(n²) Memory";
-                          xFormers' backward kernel; sizes and order as recorded)
+                          xFormers' backward kernel; as recorded in float32)
 cuDNN attention           takes the place of flash attention on some machines; backward takes a
                           float32 accumulator of dQ and one row sum for each query (as recorded)
 sum over outer axes       blocks of threads leave their parts in a buffer (PyTorch,

@@ -39,6 +39,7 @@ from gpu_optimizer.training_step import (
     StepConfig,
     StepProgram,
     Workload,
+    default_dtype,
 )
 from gpu_optimizer.types import AllocationTrace
 
@@ -104,7 +105,7 @@ def trace_step(
         raise ValueError(f"n_steps must be at least 1, got {n_steps}")
     ledger = StorageLedger()
     with ExitStack() as stack:
-        stack.enter_context(_default_dtype(WEIGHT_DTYPES[config.precision]))
+        stack.enter_context(default_dtype(WEIGHT_DTYPES[config.precision]))
         stack.enter_context(FakeTensorMode(allow_fallback_kernels=False))
         stack.enter_context(torch.device("cpu"))
         stack.enter_context(cuda_choices())
@@ -200,16 +201,6 @@ def _gradients_named(ledger: StorageLedger, model: nn.Module) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _autocast(dtype: torch.dtype | None) -> Callable[[], AbstractContextManager[object]]:

@@ -148,6 +148,7 @@ def _described(layer: ConvolutionLayer) -> tuple[_Group, Floats] | None:
         or layer.image.dim() != 4
         or layer.groups != 1
         or layer.is_last
+        or layer.n_out == 0
         or min(layer.weight.shape[2:]) != side
         or any(n % _FEW_CHANNELS for n in channels)
     ):

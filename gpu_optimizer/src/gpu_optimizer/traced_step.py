@@ -22,6 +22,7 @@ from gpu_optimizer.training_step import (
     StepConfig,
     StepProgram,
     Workload,
+    default_dtype,
 )
 from gpu_optimizer.units import format_bytes
 
@@ -148,17 +149,6 @@ def _refuse_too_large(workload: Workload, step: StepConfig) -> None:
             f"{format_bytes(available)} of memory left: trace a smaller model, or forecast this "
             "one with gpu-optimizer predict, which needs no weights"
         )
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Make new tensors of a type."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _ignore(_: str) -> None:

@@ -7,8 +7,8 @@ by the same names for the same time in both.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
@@ -242,3 +242,14 @@ def _arguments(model: nn.Module, inputs: object) -> tuple[Sequence[object], dict
     # Models of Hugging Face keep keys and values of all tokens unless they are told not to.
     cache = {"use_cache": False} if "use_cache" in parameters else {}
     return (), {**cache, **inputs}
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Make new tensors of a type."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -82,6 +82,7 @@ def test_bfloat16_is_told_by_float16() -> None:
         layer("3x3", 4, 64, 64, 2048),
         layer("3x3", 4, 64, 64, 56, torch.float64),
         layer("1x1/2", 1, 3, 64, 224),
+        layer("3x3", 0, 64, 64, 56),
     ],
     ids=lambda item: str(tuple(item.image.shape)),
 )
